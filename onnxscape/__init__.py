@@ -1,0 +1,1 @@
+"""Loss landscapes of any model that exports to ONNX."""

@@ -1,0 +1,1 @@
+"""The mathematics: grids, parameters, directions, landscapes. numpy only, no I/O."""

@@ -1,0 +1,56 @@
+"""What a model is evaluated on: arrays by input name, labels, and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSignature:
+    """Name, shape and type of one input or output of a model.
+
+    Attributes:
+        name: The tensor's name in the file.
+        shape: One entry per axis, None where the size is free; None if the rank is unknown.
+        dtype: Element type, e.g. float32.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: np.dtype[np.generic]
+
+    def __str__(self) -> str:
+        shape = (
+            "?"
+            if self.shape is None
+            else ", ".join("?" if n is None else str(n) for n in self.shape)
+        )
+        return f"{self.name} [{shape}] {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of one landscape, ready to be fed, in evaluation order.
+
+    Attributes:
+        inputs: Per model input an array [samples, ...] of the type the model wants.
+        labels: int64 [samples] class labels, or float targets [samples, ...].
+        population: Number of samples the subset was drawn from (without replacement).
+        name: For people: e.g. `cifar10 test`.
+        digest: sha256 (hex) of the whole data before subset and preprocessing.
+        preprocessing: What was done to the raw values, part of the spec: plain JSON values.
+    """
+
+    inputs: Mapping[str, NDArray[np.generic]]
+    labels: NDArray[np.generic]
+    population: int
+    name: str
+    digest: str
+    preprocessing: Mapping[str, object] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)

@@ -1,0 +1,121 @@
+"""The spec: everything that defines the numbers of a landscape, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from onnxscape.core.grid import Axis, Grid
+from onnxscape.errors import SurfaceFileError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalSpec:
+    """Defines a landscape: the same spec gives the same numbers.
+
+    Device, threads and output are no part of it.
+
+    Attributes:
+        model: sha256 (hex) of the model file with its external data.
+        data: sha256 (hex) of the data before subset and preprocessing.
+        preprocessing: What is done to the raw values (plain JSON values).
+        samples: Number of samples used.
+        population: Number of samples they are drawn from.
+        loss: Name of the loss.
+        metrics: Names of the further metrics.
+        grid: The points.
+        seed: Seed of the random directions; None if they come from a file.
+        normalization: `filter`, `layer`, `weight`, `dfilter`, `dlayer`, `none`; None likewise.
+        ignore: `biasbn` or `none`; None likewise.
+        orthogonal: Whether eta was made orthogonal to delta; None likewise.
+        directions: sha256 (hex) of the directions from a file; None for random ones.
+        precision: Arithmetic of the forward pass.
+        scheme: Version of the rules for randomness.
+    """
+
+    model: str
+    data: str
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    samples: int
+    population: int
+    loss: str
+    metrics: tuple[str, ...]
+    grid: Grid
+    seed: int | None
+    normalization: str | None
+    ignore: str | None
+    orthogonal: bool | None
+    directions: str | None = None
+    precision: str = "fp32"
+    scheme: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        grid = values.pop("grid")
+        values["preprocessing"] = json.loads(json.dumps(dict(self.preprocessing)))
+        values["metrics"] = list(self.metrics)
+        for name, axis in (("x", grid.x), ("y", grid.y)):
+            values[name] = None if axis is None else [axis.start, axis.stop, axis.num]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Args:
+            values: Plain JSON values.
+
+        Returns:
+            The spec.
+
+        Raises:
+            SurfaceFileError: If a field is missing, unknown or of another type.
+        """
+        fields = dict(values)
+        try:
+            axes = [fields.pop(name) for name in ("x", "y")]
+            x, y = (
+                None if a is None else Axis(float(a[0]), float(a[1]), int(a[2])) for a in axes
+            )
+            fields["metrics"] = tuple(fields["metrics"])
+            return cls(grid=Grid(x, y), **fields)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise SurfaceFileError(
+                f"the stored spec is not one this version can read ({error}); "
+                "use --restart to compute anew"
+            ) from error
+
+    def to_json(self) -> str:
+        """Return the canonical text: sorted keys, no spaces."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """Return the sha256 (hex) of the canonical text."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def differences(self, other: EvalSpec) -> list[str]:
+        """Name the fields in which another spec differs.
+
+        Args:
+            other: The spec to compare with.
+
+        Returns:
+            For each differing field `name (this one's value, not the other's)`.
+        """
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [
+            f"{name} ({_short(mine[name])}, not {_short(theirs[name])})"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:8] + "…"  # a digest
+    return json.dumps(value)

@@ -1,0 +1,1 @@
+"""Pictures of landscapes: the numbers of a figure, and its drawing."""

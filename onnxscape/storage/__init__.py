@@ -1,0 +1,1 @@
+"""Files: the live point store, surfaces, directions."""
