@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from onnxscape.core.grid import Grid
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
+    from onnxscape.core.grid import Grid
     from onnxscape.core.plan import Plan
     from onnxscape.core.spec import EvalSpec
 
@@ -50,7 +48,8 @@ class Landscape:
         shape = "x".join(str(n) for n in reversed(self.grid.shape))
         loss = self.center.get("loss", float("nan"))
         return (
-            f"Landscape({self.provenance.get('model', '?')} on {self.provenance.get('data', '?')}, "
+            f"Landscape({self.provenance.get('model', '?')} on "
+            f"{self.provenance.get('data', '?')}, "
             f"{shape} points, center loss {loss:.4g})"
         )
 
@@ -88,7 +87,8 @@ class Landscape:
         """Draw the landscape.
 
         Args:
-            kind: `line` for a line; `contour`, `filled`, `heatmap` or `surface` for a plane.
+            kind: `line` for a line; `contour`, `filled`, `heatmap` or `surface` for a
+                plane.
                 By default `line` or `contour`.
             path: Where to save the picture (.png, .pdf or .svg), if anywhere.
 
