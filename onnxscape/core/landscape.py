@@ -65,7 +65,7 @@ class Landscape:
 
     @property
     def accuracy(self) -> NDArray[np.float64] | None:
-        """Fraction of samples classified right, shaped like `loss`; None if it has no meaning."""
+        """Fraction classified right, shaped like `loss`; None if it has no meaning."""
         return self.surfaces.get("accuracy")
 
     @property
@@ -88,8 +88,7 @@ class Landscape:
 
         Args:
             kind: `line` for a line; `contour`, `filled`, `heatmap` or `surface` for a
-                plane.
-                By default `line` or `contour`.
+                plane. By default `line` or `contour`.
             path: Where to save the picture (.png, .pdf or .svg), if anywhere.
 
         Returns:
@@ -97,7 +96,7 @@ class Landscape:
 
         Raises:
             UsageError: If the kind does not fit the grid.
-        """  # noqa: DOC502 - raised by the drawing
+        """
         # Looked up when asked for, as pandas does: core stays free of matplotlib.
         plots = importlib.import_module("onnxscape.plots")
         figure: Figure = plots.draw(self, kind, path=path)

@@ -1,0 +1,122 @@
+"""Canonical form: small passes that make all exports look alike before anything is found.
+
+Every pass takes a model, changes it in place, and leaves what it computes unchanged. Names of
+tensors in the user's file are kept: they are how parameters are addressed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveInitializersFromInputsPass,
+)
+
+from onnxscape.errors import ModelFileError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx
+
+MIN_IR_VERSION = 4
+"""From this version on an initializer that is an input too can be overridden."""
+
+MIN_OPSET = 11
+"""The loss head needs GatherElements."""
+
+
+def canonical(proto: onnx.ModelProto) -> ir.Model:
+    """Bring a model into canonical form.
+
+    Args:
+        proto: The user's model; it is not changed.
+
+    Returns:
+        The same function: weights are initializers, never inputs or Constant nodes; no
+        model-local functions; nothing in training mode.
+
+    Raises:
+        ModelFileError: If the graph is broken.
+        UnsupportedModelError: If a node only makes sense in training, or the opset is too old.
+    """
+    try:
+        model = ir.from_proto(proto)
+        for apply in PASSES:
+            apply(model)
+    except (UnsupportedModelError, ModelFileError):
+        raise
+    except Exception as error:
+        # The graph library raises what its inner loops raise; for the user it is one thing.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(f"the model's graph is broken: {reason}") from error
+    return model
+
+
+def _free_initializers(model: ir.Model) -> None:
+    """Old files list weights as inputs. After: no initializer is an input."""
+    RemoveInitializersFromInputsPass()(model)
+
+
+def _inline_functions(model: ir.Model) -> None:
+    """After: no node calls a model-local function."""
+    if model.functions:
+        InlinePass()(model)
+
+
+def _lift_constants(model: ir.Model) -> None:
+    """After: no Constant node with a numeric value is left in the main graph."""
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def _raise_ir_version(model: ir.Model) -> None:
+    """After: initializers can be overridden by inputs."""
+    model.ir_version = max(model.ir_version, MIN_IR_VERSION)
+
+
+def _refuse_old_opsets(model: ir.Model) -> None:
+    """After: the default operator set is new enough for the loss head.
+
+    Raises:
+        UnsupportedModelError: If it is not.
+    """
+    opset = model.opset_imports.get("", 1)
+    if opset < MIN_OPSET:
+        raise UnsupportedModelError(
+            f"expected operator set {MIN_OPSET} or newer, the model has {opset}; export it "
+            "anew, or convert it with onnx.version_converter.convert_version"
+        )
+
+
+def _refuse_training_mode(model: ir.Model) -> None:
+    """After: BatchNormalization and Dropout only do inference.
+
+    Raises:
+        UnsupportedModelError: If one of them is in training mode.
+    """
+    for node in model.graph.all_nodes():
+        training = node.op_type == "BatchNormalization" and (
+            (mode := node.attributes.get("training_mode")) is not None and mode.as_int() == 1
+        )
+        if node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2] is not None:
+            flag = ir.convenience.get_const_tensor(node.inputs[2])
+            training = flag is None or bool(flag.numpy().any())
+        if training:
+            raise UnsupportedModelError(
+                f"{node.op_type} {node.name!r} is in training mode: its output would change "
+                "from run to run; export the model in evaluation mode (model.eval())"
+            )
+
+
+PASSES: tuple[Callable[[ir.Model], None], ...] = (
+    _refuse_old_opsets,
+    _free_initializers,
+    _inline_functions,
+    _lift_constants,
+    _raise_ir_version,
+    _refuse_training_mode,
+)
+"""In the order in which they run."""

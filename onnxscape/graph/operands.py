@@ -1,0 +1,164 @@
+"""Operands: following a node's input back to the tensor of the file it comes from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from onnxscape.core.filters import Reshape, Step, Transpose
+from onnxscape.graph.operators import attribute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A constant operand of a node.
+
+    Attributes:
+        source: The initializer it comes from.
+        source_shape: Shape of the initializer.
+        view: Steps from the initializer to the operand; empty if it is the operand itself.
+        shape: Shape of the operand, after the view.
+    """
+
+    source: ir.Value
+    source_shape: tuple[int, ...]
+    view: tuple[Step, ...]
+    shape: tuple[int, ...]
+
+
+def resolve(value: ir.Value | None) -> Operand | None:
+    """Follow a value back through nodes that only rearrange elements.
+
+    Args:
+        value: Input of a node; None for an omitted one.
+
+    Returns:
+        The initializer and the way from it; None if it is not reached like this.
+    """
+    trail: list[ir.Node] = []
+    while value is not None and not value.is_initializer():
+        node = value.producer()
+        if node is None or node.op_type not in _VIEWS or node.domain not in {"", "ai.onnx"}:
+            return None
+        trail.append(node)
+        value = node.inputs[0]
+    if value is None or value.const_value is None:
+        return None
+    source_shape = shape = tuple(value.const_value.shape.numpy())
+    view: list[Step] = []
+    for node in reversed(trail):
+        if node.op_type == "Identity":
+            continue
+        step = _step(node, shape)
+        if step is None:
+            return None
+        view.append(step)
+        shape = (
+            step.shape
+            if isinstance(step, Reshape)
+            else tuple(shape[axis] for axis in step.permutation)
+        )
+    return Operand(value, source_shape, tuple(view), shape)
+
+
+def in_evaluation_order(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Yield nodes depth-first from the outputs, inputs in slot order, each after its inputs.
+
+    The order depends on what the graph computes, not on how the exporter wrote it down.
+
+    Args:
+        graph: The main graph.
+
+    Yields:
+        Each node that some output depends on, once.
+    """
+    done: set[ir.Node] = set()
+    for output in graph.outputs:
+        root = output.producer()
+        stack = [] if root is None else [(root, iter(_producers(root)))]
+        opened = {root}
+        while stack:
+            node, producers = stack[-1]
+            for producer in producers:
+                if producer not in done and producer not in opened:
+                    opened.add(producer)
+                    stack.append((producer, iter(_producers(producer))))
+                    break
+            else:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    yield node
+
+
+def _producers(node: ir.Node) -> list[ir.Node]:
+    """Return the nodes that feed a node, those captured by its subgraphs last."""
+    values = list(node.inputs)
+    for attr in node.attributes.values():
+        if attr.type is ir.AttributeType.GRAPH:
+            graph = attr.as_graph()
+            values += [v for n in graph.all_nodes() for v in n.inputs] + list(graph.outputs)
+    producers = [value.producer() for value in values if value is not None]
+    return [p for p in producers if p is not None and p.graph is node.graph]
+
+
+_VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+
+
+def _step(node: ir.Node, shape: tuple[int, ...]) -> Step | None:
+    """Return what a node of `_VIEWS` does to a tensor; None if that is not constant."""
+    if node.op_type == "Transpose":
+        found = node.attributes.get("perm")
+        return Transpose(tuple(found.as_ints()) if found else tuple(range(len(shape)))[::-1])
+    new = _new_shape(node, shape)
+    return Reshape(new) if new is not None and math.prod(new) == math.prod(shape) else None
+
+
+def _new_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    rank = len(shape)
+    if node.op_type == "Flatten":
+        axis = attribute(node, "axis", 1) % (rank + 1)
+        return (math.prod(shape[:axis]), math.prod(shape[axis:]))
+    if node.op_type == "Reshape":
+        return _reshaped(shape, _integers(node, "shape"))
+    axes = _integers(node, "axes")
+    if node.op_type == "Squeeze":
+        if axes is None:
+            return tuple(n for n in shape if n != 1)
+        gone = {axis % rank for axis in axes}
+        return tuple(n for i, n in enumerate(shape) if i not in gone)
+    if axes is None:
+        return None
+    new = {axis % (rank + len(axes)) for axis in axes}
+    kept = iter(shape)
+    return tuple(1 if i in new else next(kept) for i in range(rank + len(new)))
+
+
+def _integers(node: ir.Node, name: str) -> tuple[int, ...] | None:
+    """Return a list of integers given as an attribute (old opsets) or as second input."""
+    found = node.attributes.get(name)
+    if found is not None:
+        return tuple(found.as_ints())
+    if len(node.inputs) < 2 or node.inputs[1] is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(node.inputs[1])
+    return None if tensor is None else tuple(int(n) for n in tensor.numpy().ravel())
+
+
+def _reshaped(
+    shape: tuple[int, ...], target: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """Return a Reshape's result: 0 keeps an axis, -1 takes what is left."""
+    if target is None or 0 in target[len(shape) :]:
+        return None
+    sizes = [shape[i] if n == 0 else n for i, n in enumerate(target)]
+    if -1 in sizes:
+        known = -math.prod(sizes)
+        sizes[sizes.index(-1)] = math.prod(shape) // known if known > 0 else 0
+    return tuple(sizes)

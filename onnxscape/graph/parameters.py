@@ -1,0 +1,173 @@
+"""Finding the parameters of a model: what may be moved, and how filters lie in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.core.filters import Reshape
+from onnxscape.core.parameter import Parameter, Role
+from onnxscape.graph.operands import Operand, in_evaluation_order, resolve
+from onnxscape.graph.operators import ARITHMETIC, ROLES, WEIGHTS
+from onnxscape.graph.scales import signs_behind
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from onnxscape.core.filters import FilterLayout
+
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+"""Element types of weights that are moved."""
+
+
+@dataclass(slots=True)
+class _Finding:
+    """What is known of one tensor while the graph is walked."""
+
+    role: Role
+    op: str
+    nodes: list[str] = field(default_factory=list)
+    layout: FilterLayout | None = None
+    filter_axis: int | None = None
+    noise_key: int | None = None
+    signs: NDArray[np.float64] | None = None
+
+
+def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
+    """Find every float tensor of a canonical model and what it is.
+
+    Args:
+        model: The model, in canonical form.
+
+    Returns:
+        The parameters in file order, and warnings about weights that will not be moved.
+    """
+    findings: dict[str, _Finding] = {}
+    behind_weights: set[ir.Node] = set()
+    warnings: list[str] = []
+    for node in in_evaluation_order(model.graph):
+        _visit(node, findings, behind_weights)
+    parameters = []
+    for name, value in model.graph.initializers.items():
+        finding = findings.get(name)
+        tensor = value.const_value
+        if finding is None or tensor is None:
+            continue
+        values = tensor.numpy()
+        if values.dtype not in _FLOATS:
+            if finding.role is Role.WEIGHT:
+                warnings.append(f"weight {name!r} is {values.dtype} and is not moved")
+            continue
+        if finding.role is Role.CONSTANT and sum(n > 1 for n in values.shape) > 1:
+            warnings.append(
+                f"tensor {name!r} {list(values.shape)} of {finding.op} is not moved: "
+                f"{finding.op} is not known to have weights there"
+            )
+        parameters.append(
+            Parameter(
+                name=name,
+                shape=values.shape,
+                role=finding.role,
+                op=finding.op,
+                nodes=tuple(finding.nodes),
+                values=values,
+                filter_axis=finding.filter_axis,
+                layout=finding.layout,
+                noise_key=finding.noise_key,
+                signs=finding.signs,
+            )
+        )
+    inner = sum(
+        (node.op_type, slot) in WEIGHTS and node.graph is not model.graph
+        for node in model.graph.all_nodes()
+        for slot in range(len(node.inputs))
+    )
+    if inner:
+        warnings.append(
+            f"{inner} weight operands inside If, Loop or Scan bodies are not moved"
+        )
+    return tuple(parameters), tuple(warnings)
+
+
+def _visit(node: ir.Node, findings: dict[str, _Finding], behind_weights: set[ir.Node]) -> None:
+    """Note the roles of a node's constant operands."""
+    behind = any(
+        value is not None and value.producer() in behind_weights for value in node.inputs
+    )
+    for slot, value in enumerate(node.inputs):
+        operand = resolve(value)
+        if operand is None:
+            continue
+        role = _role(node, slot, operand, behind=behind)
+        name = str(operand.source.name)
+        known = findings.get(name)
+        if known is None or (role is Role.WEIGHT and known.role is not Role.WEIGHT):
+            nodes = [] if known is None else known.nodes
+            known = findings[name] = _Finding(role, node.op_type, nodes)
+            if role is Role.WEIGHT:
+                _describe_weight(known, node, slot, operand)
+                known.noise_key = sum(f.role is Role.WEIGHT for f in findings.values()) - 1
+        if node.name and node.name not in known.nodes:
+            known.nodes.append(node.name)
+        behind = behind or role is Role.WEIGHT
+    if behind:
+        behind_weights.add(node)
+
+
+def _role(node: ir.Node, slot: int, operand: Operand, *, behind: bool) -> Role:
+    if node.domain not in {"", "ai.onnx", "com.microsoft"}:
+        return Role.CONSTANT
+    size = int(np.prod(operand.shape))
+    if (node.op_type, slot) in WEIGHTS:
+        # A product of two constants is no layer.
+        others = [v for i, v in enumerate(node.inputs[:2]) if i != slot]
+        return Role.WEIGHT if any(resolve(v) is None for v in others) else Role.CONSTANT
+    if (node.op_type, slot) in ROLES:
+        return ROLES[node.op_type, slot]
+    if node.op_type in ARITHMETIC and behind and size > 1:
+        return ARITHMETIC[node.op_type]
+    return Role.CONSTANT
+
+
+def _describe_weight(finding: _Finding, node: ir.Node, slot: int, operand: Operand) -> None:
+    rule = WEIGHTS[node.op_type, slot]
+    layout = rule.layout(node, operand.shape)
+    finding.layout = layout.behind(operand.source_shape, operand.view)
+    axis = rule.axis(node, operand.shape)
+    finding.filter_axis = _source_axis(axis, operand)
+    channel_axis = rule.channel_axis(operand.shape)
+    rank = _output_rank(node, operand)
+    if channel_axis is not None and rank is not None:
+        finding.signs = signs_behind(node, layout.filters, rank, channel_axis)
+
+
+def _source_axis(axis: int | None, operand: Operand) -> int | None:
+    """Return the axis of the source that becomes an axis of the operand, if one does."""
+    if axis is None or not operand.view:
+        return axis
+    shape = operand.source_shape
+    index = np.arange(int(np.prod(shape))).reshape(shape)
+    from_source = index
+    for step in operand.view:
+        from_source = (
+            from_source.reshape(step.shape)
+            if isinstance(step, Reshape)
+            else from_source.transpose(step.permutation)
+        )
+    rows = np.moveaxis(from_source, axis, 0).reshape(from_source.shape[axis], -1)
+    for candidate in range(len(shape)):
+        if shape[candidate] == rows.shape[0]:
+            mine = np.moveaxis(index, candidate, 0).reshape(rows.shape)
+            if (np.sort(rows, axis=1) == np.sort(mine, axis=1)).all():
+                return candidate
+    return None
+
+
+def _output_rank(node: ir.Node, operand: Operand) -> int | None:
+    if node.op_type == "MatMul":
+        shape = node.outputs[0].shape
+        return None if shape is None else len(shape)
+    return len(operand.shape)

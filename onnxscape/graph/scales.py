@@ -1,0 +1,122 @@
+"""Scales: the constant per-channel factors that follow the operator of a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.graph.operands import resolve
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchNorm:
+    """A BatchNormalization in inference: y = scale * x + shift per channel.
+
+    Attributes:
+        node: The node.
+        sources: Names of the tensors it is made of: gamma, beta, mean, variance.
+        scale: float64 [channels], gamma / sqrt(variance + epsilon).
+        shift: float64 [channels], beta - mean * scale.
+    """
+
+    node: ir.Node
+    sources: tuple[str, ...]
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+
+def batch_norm(node: ir.Node) -> BatchNorm | None:
+    """Read a BatchNormalization whose four tensors are constant.
+
+    Args:
+        node: Any node.
+
+    Returns:
+        Its arithmetic; None for other nodes and for tensors that are not constant.
+    """
+    if node.op_type != "BatchNormalization":
+        return None
+    operands = [resolve(value) for value in node.inputs[1:5]]
+    values = [_float64(operand.source) for operand in operands if operand is not None]
+    if len(values) != 4 or len({value.size for value in values}) != 1:
+        return None
+    gamma, beta, mean, variance = (value.ravel() for value in values)
+    found = node.attributes.get("epsilon")
+    epsilon = 1e-5 if found is None else found.as_float()
+    if (variance + epsilon <= 0).any():
+        return None  # its output is not finite: left to ONNX Runtime as it is
+    scale = gamma / np.sqrt(variance + epsilon)
+    names = tuple(str(operand.source.name) for operand in operands if operand is not None)
+    return BatchNorm(node, names, scale, beta - mean * scale)
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """Return the node that alone uses a value; None if there are others or it is an output."""
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    return uses[0].node
+
+
+def signs_behind(
+    node: ir.Node, filters: int, rank: int, channel_axis: int
+) -> NDArray[np.float64] | None:
+    """Find the sign of what multiplies each output channel before anything else uses it.
+
+    Args:
+        node: The operator of the weight.
+        filters: Number of its output channels.
+        rank: Number of axes of its output.
+        channel_axis: The axis that counts the channels.
+
+    Returns:
+        +1 or -1 per filter [filters]; None if nothing multiplies the channels. A factor of 0
+        counts as +1: it silences its channel whatever the direction.
+    """
+    signs = np.ones(filters)
+    found = False
+    follower = only_consumer(node.outputs[0])
+    while follower is not None:
+        factor = _factor(follower, filters, rank, channel_axis)
+        if factor is None:
+            break
+        found = found or factor.size > 0
+        signs[: factor.size] *= np.where(factor < 0, -1.0, 1.0)
+        follower = only_consumer(follower.outputs[0])
+    return signs if found else None
+
+
+_NO_FACTOR = np.zeros(0)
+
+
+def _factor(
+    node: ir.Node, filters: int, rank: int, channel_axis: int
+) -> NDArray[np.float64] | None:
+    """Return a node's factor per channel, empty if it has none; None if it ends the chain."""
+    if node.op_type == "Identity":
+        return _NO_FACTOR
+    if node.op_type == "BatchNormalization":
+        norm = batch_norm(node) if channel_axis % rank == 1 else None
+        return norm.scale if norm is not None and norm.scale.size == filters else None
+    constants = [operand for value in node.inputs if (operand := resolve(value)) is not None]
+    if len(node.inputs) != 2 or len(constants) != 1:
+        return None
+    if node.op_type == "Add":
+        return _NO_FACTOR
+    shape = constants[0].shape
+    aligned = (1,) * (rank - len(shape)) + shape
+    expected = tuple(filters if i == channel_axis % rank else 1 for i in range(rank))
+    if node.op_type != "Mul" or aligned != expected:
+        return None
+    return _float64(constants[0].source).ravel()
+
+
+def _float64(value: ir.Value) -> NDArray[np.float64]:
+    assert value.const_value is not None  # noqa: S101 - resolve() only returns such
+    return value.const_value.numpy().astype(np.float64)

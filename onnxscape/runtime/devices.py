@@ -1,0 +1,159 @@
+"""Devices: which one computes, and whether it is really there."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+
+from onnxscape.errors import DeviceError
+
+_CUDA_OPTIONS = {
+    # Without this ONNX Runtime computes float32 convolutions in TF32 (10 bits of mantissa).
+    "use_tf32": "0",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "do_copy_in_default_stream": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A place to compute.
+
+    Attributes:
+        kind: `cpu` or `cuda`.
+        index: Which of several.
+        name: For people.
+    """
+
+    kind: str
+    index: int
+    name: str
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of what computes there."""
+        return "CUDAExecutionProvider" if self.kind == "cuda" else "CPUExecutionProvider"
+
+    @property
+    def providers(self) -> list[str | tuple[str, dict[str, Any]]]:
+        """What `InferenceSession` takes."""
+        if self.kind == "cpu":
+            return [self.provider]
+        options = {"device_id": str(self.index)} | _CUDA_OPTIONS
+        return [(self.provider, options), "CPUExecutionProvider"]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+def find_device(wanted: str = "auto") -> Device:
+    """Find a device and make sure that ONNX Runtime can use it.
+
+    Args:
+        wanted: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        The device.
+
+    Raises:
+        DeviceError: If it is not there, or not usable.
+    """
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,3}))?", wanted)
+    if match is None:
+        raise DeviceError(f"expected --device auto, cpu, cuda or cuda:N, got {wanted!r}")
+    if wanted == "cpu":
+        return _cpu()
+    index = int(match.group(1) or 0)
+    problem = _cuda_problem(index)
+    if problem is None:
+        return Device("cuda", index, f"CUDA GPU {index}")
+    if wanted == "auto":
+        return _cpu()
+    raise DeviceError(f"--device {wanted} cannot be used: {problem}; or use --device cpu")
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use (affinity, container limit)."""
+    cores = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _cpu() -> Device:
+    return Device("cpu", 0, _processor())
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cuda_problem(index: int) -> str | None:
+    """Return why a GPU cannot be used; None if it can."""
+    count = _driver_device_count()
+    if count == 0:
+        return "no NVIDIA driver or GPU was found on this machine"
+    if index >= count:
+        return f"this machine has {count} GPU(s), the first is cuda:0"
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "the installed onnxruntime is built for the CPU only; install onnxruntime-gpu"
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(None):
+            ort.preload_dlls()
+    session = ort.InferenceSession(
+        _tiny_model(), _silent(), providers=Device("cuda", index, "").providers
+    )
+    if "CUDAExecutionProvider" not in session.get_providers():
+        return "ONNX Runtime could not load the CUDA libraries; pip install 'onnxscape[cuda]'"
+    return None
+
+
+def _driver_device_count() -> int:
+    """Ask the driver itself: ONNX Runtime lists CUDA even where there is none.
+
+    Returns:
+        Number of GPUs; 0 without a driver.
+    """
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        with contextlib.suppress(OSError):
+            driver = ctypes.CDLL(library)
+            count = ctypes.c_int()
+            if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+                return count.value
+    return 0
+
+
+def _silent() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _tiny_model() -> bytes:
+    helper = onnx.helper
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y])
+    opset = helper.make_opsetid("", 13)
+    model: bytes = helper.make_model(
+        graph, opset_imports=[opset], ir_version=8
+    ).SerializeToString()
+    return model

@@ -1,0 +1,144 @@
+"""The evaluation of one point: the protocol, and what all its implementations share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from onnxscape.core.perturbation import displaced
+from onnxscape.graph.heads import HIT, LABELS, LOSS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from onnxscape.core.direction import Direction
+    from onnxscape.core.samples import Samples
+    from onnxscape.graph.prepared import PreparedModel
+
+
+class PointEvaluator(Protocol):
+    """Evaluates a model's metrics anywhere on the plane."""
+
+    def evaluate(self, alpha: float, beta: float) -> Mapping[str, float]:
+        """Return the metrics of one point: `loss`, `loss_stderr`, `accuracy` if there is one.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+        """
+
+    def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
+        """Return the model's own output for the first batch [batch, ...].
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """A run of samples that goes through the model at once.
+
+    Attributes:
+        feeds: Arrays by input name, the labels' among them.
+        count: Number of samples; rows behind them only fill the batch.
+    """
+
+    feeds: Mapping[str, NDArray[np.generic]]
+    count: int
+
+
+def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) -> list[Batch]:
+    """Cut samples into batches, in their order.
+
+    Args:
+        samples: The samples.
+        prepared: Says how the labels are wanted.
+        size: Samples per batch.
+        pad: Whether the last batch is filled up by repeating its last sample.
+
+    Returns:
+        The batches; views of the samples wherever nothing is filled up.
+    """
+    labels = samples.labels.astype(prepared.head.label_type, copy=False)
+    if prepared.head.name == "cross-entropy":
+        labels = labels.reshape(-1, 1)
+    arrays = {**samples.inputs, LABELS: labels}
+    cut = []
+    for start in range(0, len(samples), size):
+        feeds = {name: array[start : start + size] for name, array in arrays.items()}
+        count = len(feeds[LABELS])
+        if pad and count < size:
+            feeds = {
+                name: np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
+                for name, part in feeds.items()
+            }
+        cut.append(Batch(feeds, count))
+    return cut
+
+
+class WeightPath:
+    """The moved weights of a prepared model along two directions."""
+
+    def __init__(
+        self, prepared: PreparedModel, delta: Direction | None, eta: Direction | None
+    ) -> None:
+        """Carry theta and the directions over to the prepared graph, once.
+
+        Args:
+            prepared: The model.
+            delta: Direction of alpha, on the user's tensors.
+            eta: Direction of beta, likewise.
+        """
+        self.tensors = [slot.tensor for slot in prepared.slots]
+        self._steps = [
+            tuple(
+                None if values is None else slot.transfer(values)
+                for values in (
+                    slot.parameter.values,
+                    None if delta is None else delta.tensors.get(slot.parameter.name),
+                    None if eta is None else eta.tensors.get(slot.parameter.name),
+                )
+            )
+            for slot in prepared.slots
+        ]
+
+    def at(self, alpha: float, beta: float) -> list[NDArray[np.floating]]:
+        """Return the weights of one point, in the order of `tensors`.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+        """
+        return [
+            displaced(theta, delta, eta, alpha, beta)
+            for theta, delta, eta in self._steps
+            if theta is not None
+        ]
+
+
+def result_names(prepared: PreparedModel) -> list[str]:
+    """Return the outputs that a point's metrics are made of."""
+    return [LOSS, HIT] if "accuracy" in prepared.head.metrics else [LOSS]
+
+
+class Collector:
+    """Puts the per-sample results of the batches of one point together, in sample order."""
+
+    def __init__(self, samples: int, *, hits: bool) -> None:
+        self.losses = np.empty(samples)
+        self.hits = np.empty(samples, dtype=np.bool_) if hits else None
+        self._filled = 0
+
+    def add(self, results: list[NDArray[Any]], count: int) -> None:
+        """Take the outputs of one batch, of which the first `count` rows are samples."""
+        rows = slice(self._filled, self._filled + count)
+        self.losses[rows] = results[0][:count, 0]
+        if self.hits is not None:
+            self.hits[rows] = results[1][:count, 0]
+        self._filled += count

@@ -1,0 +1,155 @@
+"""Planning: from model and device to a plan, by rule; and from a plan to an evaluator.
+
+On the CPU nothing here looks at a clock: whatever may change bits follows from the model and
+the spec alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import onnxruntime as ort
+
+from onnxscape.core.plan import Plan
+from onnxscape.errors import UsageError
+from onnxscape.runtime.constant_sessions import ConstantSessions
+from onnxscape.runtime.overriding_inputs import OverridingInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from onnxscape.core.direction import Direction
+    from onnxscape.core.samples import Samples, TensorSignature
+    from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.runtime.devices import Device
+    from onnxscape.runtime.evaluator import PointEvaluator
+
+    class _Strategy(Protocol):
+        def __call__(
+            self,
+            prepared: PreparedModel,
+            samples: Samples,
+            delta: Direction | None,
+            eta: Direction | None,
+            *,
+            device: Device,
+            batch: int,
+            threads: int,
+            pad: bool,
+        ) -> PointEvaluator: ...
+
+
+STRATEGIES: Mapping[str, _Strategy] = {
+    "constant": ConstantSessions,
+    "overriding": OverridingInputs,
+}
+"""How weights reach ONNX Runtime, by name."""
+
+_BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
+"""Input elements per batch: on a CPU the activations of a batch should stay in the caches."""
+
+_BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 4096)}
+
+
+def fixed_batch(inputs: Sequence[TensorSignature]) -> int | None:
+    """Return the batch size that a model demands; None if it takes any.
+
+    Args:
+        inputs: The model's inputs.
+    """
+    sizes = {signature.shape[0] for signature in inputs if signature.shape}
+    return next(iter(sizes)) if len(sizes) == 1 else None
+
+
+def make_plan(
+    inputs: Sequence[TensorSignature],
+    samples: Samples,
+    device: Device,
+    *,
+    strategy: str | None = None,
+    batch: int | None = None,
+    folded: bool = True,
+) -> Plan:
+    """Choose what defines the bits.
+
+    Args:
+        inputs: The model's inputs.
+        samples: The samples.
+        device: Where it runs.
+        strategy: The user's choice; None for the rule (`constant` on a CPU).
+        batch: The user's choice; None for the rule.
+        folded: Whether normalizations may be folded.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: If a choice is not possible.
+    """
+    if strategy is None:
+        strategy = "constant" if device.kind == "cpu" else "overriding"
+    if strategy not in STRATEGIES:
+        raise UsageError(f"expected --strategy {' or '.join(STRATEGIES)}, got {strategy!r}")
+    demanded = fixed_batch(inputs)
+    if batch is not None and batch < 1:
+        raise UsageError(f"expected a batch size of at least 1, got {batch}")
+    if batch is not None and demanded is not None and batch != demanded:
+        raise UsageError(
+            f"--batch-size {batch} is not possible: the model was exported for batches of "
+            f"{demanded} only"
+        )
+    return Plan(
+        provider=device.provider,
+        strategy=strategy,
+        batch=batch or demanded or _batch_by_rule(samples, device),
+        folded=folded,
+        runtime=f"onnxruntime {ort.__version__}",
+        machine=device.name,
+    )
+
+
+def _batch_by_rule(samples: Samples, device: Device) -> int:
+    elements = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
+    low, high = _BATCH_LIMITS[device.kind]
+    fitting = _BATCH_ELEMENTS[device.kind] // max(1, elements)
+    return min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))
+
+
+def make_evaluator(
+    plan: Plan,
+    prepared: PreparedModel,
+    samples: Samples,
+    delta: Direction | None,
+    eta: Direction | None,
+    *,
+    device: Device,
+    threads: int,
+    pad: bool = False,
+) -> PointEvaluator:
+    """Build the evaluator that a plan names.
+
+    Args:
+        plan: The plan.
+        prepared: The model.
+        samples: The samples.
+        delta: Direction of alpha.
+        eta: Direction of beta.
+        device: Where it runs; the plan's.
+        threads: Threads within one operator.
+        pad: Whether every batch must be full.
+
+    Returns:
+        The evaluator.
+    """
+    make = STRATEGIES[plan.strategy]
+    return make(
+        prepared,
+        samples,
+        delta,
+        eta,
+        device=device,
+        batch=plan.batch,
+        threads=threads,
+        pad=pad,
+    )

@@ -1,0 +1,98 @@
+"""Sessions of ONNX Runtime, made the same way everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime as ort
+
+from onnxscape.errors import DeviceError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from onnxscape.runtime.devices import Device
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Return the options that every session starts from.
+
+    Args:
+        threads: Threads within one operator.
+
+    Returns:
+        Sequential execution, and silence: what goes wrong is raised.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+def open_session(
+    model: bytes | Path, device: Device, options: ort.SessionOptions
+) -> ort.InferenceSession:
+    """Open a session on a device, without falling back to another.
+
+    Args:
+        model: Bytes of a model, or its path where it has external data.
+        device: Where it runs.
+        options: From `session_options`.
+
+    Returns:
+        The session.
+
+    Raises:
+        UnsupportedModelError: If ONNX Runtime refuses the model.
+        DeviceError: If the session does not run on the device.
+    """
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        session = ort.InferenceSession(source, options, providers=device.providers)
+    except Exception as error:  # its exceptions share no base class but this
+        raise UnsupportedModelError(
+            f"ONNX Runtime {ort.__version__} refuses the model: {first_line(error)}"
+        ) from error
+    if device.provider not in session.get_providers():
+        raise DeviceError(
+            f"ONNX Runtime did not run the model on {device}: it offers "
+            f"{', '.join(session.get_providers())}; use --device cpu"
+        )
+    return session
+
+
+def run(
+    session: ort.InferenceSession, outputs: list[str], feeds: Mapping[str, NDArray[np.generic]]
+) -> list[NDArray[Any]]:
+    """Run a session.
+
+    Args:
+        session: The session.
+        outputs: Names of the outputs wanted.
+        feeds: Arrays by input name.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        UnsupportedModelError: If the model fails on these inputs.
+    """
+    try:
+        results: list[NDArray[Any]] = session.run(outputs, dict(feeds))
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+        raise UnsupportedModelError(
+            f"the model fails on inputs {shapes}: {first_line(error)}"
+        ) from error
+    return results
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an exception of ONNX Runtime says, on one line of readable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:299] + "…"
