@@ -6,12 +6,19 @@ them, which it cannot do with inputs. That saves far more than making a session 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
 from onnxscape.core.statistics import summarize
-from onnxscape.runtime.evaluator import Collector, WeightPath, batches, result_names
+from onnxscape.runtime.evaluator import (
+    Collector,
+    WeightPath,
+    batches,
+    extrapolated,
+    result_names,
+)
 from onnxscape.runtime.sessions import open_session, run, session_options
 
 if TYPE_CHECKING:
@@ -78,6 +85,19 @@ class ConstantSessions:
         """
         session = self._session(alpha, beta)
         return run(session, [self._output], self._batches[0].feeds)[0]
+
+    def estimate(self) -> float:
+        """Return how many seconds one point is going to take.
+
+        Returns:
+            The time of a session and two batches, extrapolated.
+        """
+        start = time.perf_counter()
+        session = self._session(0.0, 0.0)
+        feeds = self._batches[0].feeds
+        return extrapolated(
+            lambda: run(session, self._results, feeds), start, len(self._batches)
+        )
 
     def _session(self, alpha: float, beta: float) -> ort.InferenceSession:
         options = session_options(self._threads)

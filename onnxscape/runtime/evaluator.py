@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ from onnxscape.core.perturbation import displaced
 from onnxscape.graph.heads import HIT, LABELS, LOSS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -38,6 +39,9 @@ class PointEvaluator(Protocol):
             alpha: Step along delta.
             beta: Step along eta.
         """
+
+    def estimate(self) -> float:
+        """Return how many seconds one point is going to take, from a few batches."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +124,25 @@ class WeightPath:
             for theta, delta, eta in self._steps
             if theta is not None
         ]
+
+
+def extrapolated(run: Callable[[], object], start: float, batches: int) -> float:
+    """Time two batches and extrapolate to a point.
+
+    The first batch of a session is slower: it allocates.
+
+    Args:
+        run: Runs one batch.
+        start: `time.perf_counter()` before the session was made for the point.
+        batches: Batches per point.
+
+    Returns:
+        Seconds per point.
+    """
+    run()
+    first = time.perf_counter()
+    run()
+    return first - start + (batches - 1) * (time.perf_counter() - first)
 
 
 def result_names(prepared: PreparedModel) -> list[str]:

@@ -6,6 +6,7 @@ written anew.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,13 @@ import onnxruntime as ort
 
 from onnxscape.core.statistics import summarize
 from onnxscape.errors import UnsupportedModelError
-from onnxscape.runtime.evaluator import Collector, WeightPath, batches, result_names
+from onnxscape.runtime.evaluator import (
+    Collector,
+    WeightPath,
+    batches,
+    extrapolated,
+    result_names,
+)
 from onnxscape.runtime.sessions import first_line, open_session, session_options
 
 if TYPE_CHECKING:
@@ -92,6 +99,17 @@ class OverridingInputs:
         """
         self._move(alpha, beta)
         return self._run(self._feeds[0], [self._output])[0]
+
+    def estimate(self) -> float:
+        """Return how many seconds one point is going to take.
+
+        Returns:
+            The time of a change of weights and two batches, extrapolated.
+        """
+        start = time.perf_counter()
+        self._move(0.0, 0.0)
+        feeds = self._feeds[0]
+        return extrapolated(lambda: self._run(feeds, self._results), start, len(self._feeds))
 
     def _buffer(self, array: NDArray[Any]) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device.kind, self._device.index)

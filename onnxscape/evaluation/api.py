@@ -1,0 +1,154 @@
+"""The Python API: one call from a model to a landscape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from onnxscape.core.direction import Ignore
+from onnxscape.core.grid import Axis, Grid
+from onnxscape.core.normalization import Normalization
+from onnxscape.errors import UsageError
+from onnxscape.evaluation.observer import SilentObserver
+from onnxscape.evaluation.request import EvalRequest, OutputOptions
+from onnxscape.evaluation.run import run_in_memory, run_to_file
+from onnxscape.storage import load_landscape
+
+if TYPE_CHECKING:
+    from enum import StrEnum
+
+    from onnxscape.core.landscape import Landscape
+    from onnxscape.evaluation.observer import Observer
+    from onnxscape.evaluation.request import Data, Model
+
+
+_Choice = TypeVar("_Choice", bound="StrEnum")
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    *,
+    grid: str | int | Grid = "25x25",
+    radius: float = 1.0,
+    x: str | Axis | None = None,
+    y: str | Axis | None = None,
+    normalize: str = "filter",
+    ignore: str = "biasbn",
+    out: str | Path | None = None,
+    restart: bool = False,
+    store: str | Path | None = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> Landscape:
+    """Evaluate the loss landscape of a model.
+
+    L(alpha, beta) = loss(theta + alpha * delta + beta * eta) on a grid, with filter-normalized
+    random directions delta and eta (Li et al., NeurIPS 2018, section 4).
+
+    Example:
+        >>> import onnxscape as ox
+        >>> landscape = ox.evaluate("models/digits_cnn.onnx", "digits", grid="5x5")
+        >>> landscape.loss.shape
+        (5, 5)
+        >>> bool(landscape.loss.min() == landscape.center["loss"])
+        True
+
+    Args:
+        model: Path of an .onnx file, its bytes, or an `onnx.ModelProto`.
+        data: Name (`digits`, `cifar10`, ...), file, folder or `module:function`; or arrays:
+            `(x, y)`, or a mapping from input names to arrays with the labels under `y`.
+        grid: `"51x51"` for a plane, `"51"` for a line along delta, or a `Grid`.
+        radius: Largest coordinate of `grid`.
+        x: `MIN:MAX:NUM` or an `Axis` along delta; with `y` it replaces `grid`.
+        y: The same along eta.
+        normalize: `filter`, `layer`, `weight`, `dfilter`, `dlayer` or `none`.
+        ignore: `biasbn` leaves biases and normalization parameters alone, `none` scales them
+            with the weights.
+        out: Surface file to write; it also keeps finished points through interrupts.
+        restart: Whether to throw away what `out` holds.
+        store: Folder for the live point store; beside `out` by default.
+        observer: Told what happens; silent by default.
+        **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
+            `directions`, `orthogonal`, `batch_size`, `device`, `threads`, `strategy`,
+            `layout`, `mean`, `std`, `scale`, `data_dir`.
+
+    Returns:
+        The landscape.
+
+    Raises:
+        UsageError: If an option means nothing.
+        OnnxscapeError: If the request cannot be carried out.
+        EvaluationInterrupted: On an interrupt; its `report.landscape` holds what is there.
+    """
+    unknown = set(options) - set(EvalRequest.__slots__)
+    if unknown:
+        raise UsageError(f"unknown option {', '.join(sorted(unknown))} for evaluate()")
+    request = EvalRequest(
+        model=model,
+        data=data,
+        grid=make_grid(grid, radius, x, y),
+        normalization=_choice(Normalization, "normalize", normalize),
+        ignore=_choice(Ignore, "ignore", ignore),
+        **options,
+    )
+    observer = observer or SilentObserver()
+    if out is None:
+        return run_in_memory(request, observer).landscape
+    output = OutputOptions(
+        path=Path(out), restart=restart, store=None if store is None else Path(store)
+    )
+    return run_to_file(request, output, observer).landscape
+
+
+def load(path: str | Path) -> Landscape:
+    """Read a surface file, ours or the reference implementation's.
+
+    Example:
+        >>> import onnxscape as ox
+        >>> landscape = ox.load("tests/reference/surface_2d.h5")
+        >>> landscape.loss.shape
+        (11, 11)
+
+    Args:
+        path: The file.
+
+    Returns:
+        The landscape.
+
+    Raises:
+        SurfaceFileError: If it is no readable surface.
+    """
+    return load_landscape(Path(path))
+
+
+def make_grid(
+    grid: str | int | Grid, radius: float, x: str | Axis | None, y: str | Axis | None
+) -> Grid:
+    """Make a grid from what users write.
+
+    Args:
+        grid: `"51x51"`, `"51"`, or a grid; used if neither `x` nor `y` is given.
+        radius: Largest coordinate of `grid`.
+        x: Axis along delta.
+        y: Axis along eta.
+
+    Returns:
+        The grid.
+
+    Raises:
+        GridError: If it holds no points.
+    """
+    if x is None and y is None:
+        return grid if isinstance(grid, Grid) else Grid.parse(str(grid), radius)
+    axes = (Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y))
+    return Grid(*axes)
+
+
+def _choice(choices: type[_Choice], option: str, value: str) -> _Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        raise UsageError(
+            f"expected {option} to be one of {', '.join(choices)}, got {value!r}"
+        ) from None

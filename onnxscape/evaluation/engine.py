@@ -1,0 +1,185 @@
+"""The engine of a run: a device, a plan, and an evaluator that passed the self-test."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxscape.errors import DataError, SpecConflictError, UnsupportedModelError, UsageError
+from onnxscape.graph.prepared import prepare
+from onnxscape.runtime.devices import Device, find_device, usable_cores
+from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
+from onnxscape.runtime.self_test import self_test, user_outputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxscape.core.plan import Plan
+    from onnxscape.core.samples import Samples
+    from onnxscape.evaluation.inputs import EvalInputs
+    from onnxscape.evaluation.observer import Observer
+    from onnxscape.evaluation.request import EvalRequest
+    from onnxscape.runtime.evaluator import PointEvaluator
+
+_PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """What evaluates the points of a run.
+
+    Attributes:
+        evaluator: Evaluates one point; its self-test has passed.
+        plan: What defines the bits.
+        device: Where it runs.
+        threads: Threads within one operator.
+    """
+
+    evaluator: PointEvaluator
+    plan: Plan
+    device: Device
+    threads: int
+
+
+def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) -> Engine:
+    """Prepare the model, choose or take over a plan, and prove that the evaluation is right.
+
+    Args:
+        inputs: What to evaluate.
+        recorded: The plan of the points that are there already; None for a new landscape.
+        observer: Told of warnings.
+
+    Returns:
+        The engine.
+
+    Raises:
+        SpecConflictError: If an explicit choice contradicts the recorded plan.
+        UsageError: If a choice is not possible.
+        DeviceError: If the device is not there.
+        SelfTestError: If the prepared model differs from the user's file.
+        UnsupportedModelError: If the model cannot be run, or its output fits no loss.
+        DataError: If the labels do not fit the output.
+    """
+    request = inputs.request
+    device = find_device(_wanted_device(request, recorded))
+    threads = usable_cores() if request.threads is None else request.threads
+    if threads < 1:
+        raise UsageError(f"expected at least 1 thread, got {threads}")
+    prepared = prepare(inputs.file, inputs.parameters, moved=inputs.moved, loss=request.loss)
+    plan = make_plan(
+        inputs.file.inputs,
+        inputs.samples,
+        device,
+        strategy=request.strategy or (recorded.strategy if recorded else None),
+        batch=request.batch_size or (recorded.batch if recorded else None),
+        folded=prepared.folded > 0,
+    )
+    if recorded is not None:
+        _check_recorded(plan, recorded, observer)
+        plan = recorded
+    demanded = fixed_batch(inputs.file.inputs)
+    feeds = _first_batch(inputs.samples, plan.batch, pad=demanded is not None)
+    center = user_outputs(inputs.file, feeds, device=device, threads=threads)
+    _check_output(center, inputs, observer)
+    evaluator = make_evaluator(
+        plan,
+        prepared,
+        inputs.samples,
+        inputs.delta,
+        inputs.eta,
+        device=device,
+        threads=threads,
+        pad=demanded is not None,
+    )
+    self_test(
+        evaluator,
+        inputs.file,
+        inputs.parameters,
+        inputs.delta,
+        inputs.eta,
+        feeds,
+        center,
+        device=device,
+        threads=threads,
+    )
+    return Engine(evaluator, plan, device, threads)
+
+
+def _wanted_device(request: EvalRequest, recorded: Plan | None) -> str:
+    """Return the device to look for: the recorded one, unless the user names another."""
+    if recorded is None or request.device != "auto":
+        return request.device
+    return _PROVIDER_DEVICES.get(recorded.provider, "auto")
+
+
+def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
+    """Refuse to mix points of two plans in one landscape.
+
+    Raises:
+        SpecConflictError: If the plans differ in what the user can choose.
+    """
+    same_place = replace(plan, runtime=recorded.runtime, machine=recorded.machine)
+    differences = same_place.differences(recorded)
+    if differences:
+        raise SpecConflictError(
+            f"the points so far were computed with another plan: {'; '.join(differences)}; "
+            "leave out the flag, or use --restart to compute all points anew"
+        )
+    elsewhere = plan.differences(recorded)
+    if elsewhere:
+        observer.warning(
+            f"the points so far were computed elsewhere: {'; '.join(elsewhere)}; "
+            "the last bits of new points may differ"
+        )
+
+
+def _first_batch(samples: Samples, size: int, *, pad: bool) -> dict[str, NDArray[np.generic]]:
+    feeds = {name: array[:size] for name, array in samples.inputs.items()}
+    missing = size - min(len(samples), size)
+    if pad and missing:
+        feeds = {
+            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+            for name, array in feeds.items()
+        }
+    return feeds
+
+
+def _check_output(output: NDArray[Any], inputs: EvalInputs, observer: Observer) -> None:
+    """Check that the loss makes sense of the model's output.
+
+    Raises:
+        UnsupportedModelError: If the output has another form than the loss needs.
+        DataError: If the labels do not fit it.
+    """
+    name = inputs.file.outputs[0].name
+    labels = inputs.samples.labels
+    if inputs.request.loss == "mse":
+        per_sample = math.prod(output.shape[1:])
+        targets = math.prod(labels.shape[1:])
+        if output.ndim == 0 or per_sample != targets:
+            raise DataError(
+                f"expected {per_sample} target value(s) per sample for the output {name!r} "
+                f"{list(output.shape)}, the data's labels have {targets}: {list(labels.shape)}"
+            )
+        return
+    if output.ndim != 2 or output.shape[1] < 2:
+        raise UnsupportedModelError(
+            f"cross-entropy needs logits [batch, classes], the output {name!r} is "
+            f"{list(output.shape)}; for regression use --loss mse"
+        )
+    worst = int(np.argmax(labels))
+    if labels[worst] >= output.shape[1]:
+        raise DataError(
+            f"label {int(labels[worst])} of sample {worst} is out of range: the output "
+            f"{name!r} has {output.shape[1]} classes, so labels go from 0 to "
+            f"{output.shape[1] - 1}"
+        )
+    sums = output.astype(np.float64).sum(axis=1)
+    if (output >= 0).all() and np.allclose(sums, 1.0, atol=1e-3):
+        observer.warning(
+            f"the output {name!r} looks like probabilities (rows sum to 1), cross-entropy "
+            "takes logits: export the model without its last softmax"
+        )

@@ -1,0 +1,157 @@
+"""From a request to everything that defines the numbers: model, samples, directions, spec."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.core.spec import EvalSpec
+from onnxscape.data import Dataset, load_dataset, prepare_samples
+from onnxscape.errors import DataError, UsageError
+from onnxscape.evaluation.directions import make_directions
+from onnxscape.evaluation.request import DEFAULT_SAMPLES
+from onnxscape.graph.heads import LOSSES
+from onnxscape.graph.model_file import ModelFile, read_model
+from onnxscape.graph.prepared import analyse
+
+if TYPE_CHECKING:
+    from onnxscape.core.direction import Direction
+    from onnxscape.core.parameter import Parameter
+    from onnxscape.core.samples import Samples
+    from onnxscape.evaluation.observer import Observer
+    from onnxscape.evaluation.request import Data, EvalRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvalInputs:
+    """A request with everything it names read and checked.
+
+    Attributes:
+        request: The request.
+        file: The model.
+        parameters: Its parameters in file order.
+        samples: The samples, ready to be fed.
+        delta: Direction of alpha; None on a line along eta.
+        eta: Direction of beta; None on a line along delta.
+        spec: What defines the numbers.
+    """
+
+    request: EvalRequest
+    file: ModelFile
+    parameters: tuple[Parameter, ...]
+    samples: Samples
+    delta: Direction | None
+    eta: Direction | None
+    spec: EvalSpec
+
+    @property
+    def moved(self) -> set[str]:
+        """Names of the parameters that move."""
+        return {name for d in (self.delta, self.eta) if d is not None for name in d.tensors}
+
+
+def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
+    """Read and check what a request names.
+
+    Args:
+        request: The request.
+        observer: Told of warnings and downloads.
+
+    Returns:
+        The inputs of the evaluation.
+
+    Raises:
+        UsageError: If the loss is not known.
+        OnnxscapeError: If anything else cannot be read, or does not fit together.
+    """
+    if request.loss not in LOSSES:
+        raise UsageError(f"expected --loss {' or '.join(LOSSES)}, got {request.loss!r}")
+    file = read_model(request.model)
+    parameters, warnings = analyse(file)
+    for text in warnings:
+        observer.warning(text)
+    delta, eta = make_directions(parameters, request, observer)
+    samples = _samples(file, request, observer)
+    random = request.directions is None
+    spec = EvalSpec(
+        model=file.digest,
+        data=samples.digest,
+        preprocessing=samples.preprocessing,
+        samples=len(samples),
+        population=samples.population,
+        loss=request.loss,
+        metrics=("accuracy",) if request.loss == "cross-entropy" else (),
+        grid=request.grid,
+        seed=request.seed if random else None,
+        normalization=str(request.normalization) if random else None,
+        ignore=str(request.ignore) if random else None,
+        orthogonal=request.orthogonal if random else None,
+        directions=None if random else _digest(delta, eta),
+    )
+    return EvalInputs(request, file, parameters, samples, delta, eta, spec)
+
+
+def _digest(delta: Direction | None, eta: Direction | None) -> str:
+    text = "/".join("-" if d is None else d.digest() for d in (delta, eta))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Samples:
+    dataset = _dataset(request.data, request, observer)
+    wanted = request.samples
+    if wanted is None:
+        wanted = min(DEFAULT_SAMPLES, len(dataset))
+    elif isinstance(wanted, str) and wanted != "all":
+        raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+    return prepare_samples(
+        dataset,
+        file.inputs,
+        loss=request.loss,
+        classes=_classes(file, request.loss),
+        samples=None if isinstance(wanted, str) else wanted,
+        layout=request.layout,
+        mean=request.mean,
+        std=request.std,
+        scale=request.scale,
+    )
+
+
+def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
+    if isinstance(data, str | Path):
+        return load_dataset(
+            str(data),
+            split=request.split,
+            data_dir=request.data_dir,
+            report=observer.note,
+            progress=observer.bytes_read,
+        )
+    if isinstance(data, Mapping):
+        arrays = {str(name): np.asarray(values) for name, values in data.items()}
+    else:
+        try:
+            x, y = data
+        except (TypeError, ValueError):
+            raise DataError(
+                "expected data as a name, a path, (x, y), or a mapping with the labels under "
+                f"'y'; got {type(data).__name__}"
+            ) from None
+        arrays = {"x": np.asarray(x), "y": np.asarray(y)}
+    if "y" not in arrays or len(arrays) < 2:
+        raise DataError(
+            f"expected arrays for the inputs and labels under 'y', got {', '.join(arrays)}"
+        )
+    labels = arrays.pop("y")
+    return Dataset(name="arrays", fields=arrays, labels=labels)
+
+
+def _classes(file: ModelFile, loss: str) -> int | None:
+    """Return the number of classes if the model's output tells it."""
+    if loss != "cross-entropy" or len(file.outputs) != 1:
+        return None
+    shape = file.outputs[0].shape
+    return shape[1] if shape is not None and len(shape) == 2 else None

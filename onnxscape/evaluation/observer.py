@@ -1,0 +1,88 @@
+"""Observers: how a run tells its user what it does, without knowing a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxscape.core.grid import Point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What a run is going to do, before it starts.
+
+    Attributes:
+        model: Name of the model.
+        moved: Number of parameters that move.
+        elements: Number of values in them.
+        others: Number of trainable parameters that stay.
+        directions: Where the directions come from, for people.
+        data: Name of the data and its preprocessing, for people.
+        samples: Number of samples used.
+        population: Number of samples there are.
+        points: Number of points, the center included.
+        reused: How many of them are there already.
+        device: Where it runs, for people.
+        strategy: How, for people.
+        seconds_per_point: Estimate.
+    """
+
+    model: str
+    moved: int
+    elements: int
+    others: int
+    directions: str
+    data: str
+    samples: int
+    population: int
+    points: int
+    reused: int
+    device: str
+    strategy: str
+    seconds_per_point: float
+
+
+class Observer(Protocol):
+    """Told what happens; every method returns at once."""
+
+    def note(self, text: str) -> None:
+        """Something the user wants to know."""
+
+    def warning(self, text: str) -> None:
+        """Something the user should look at."""
+
+    def bytes_read(self, done: int, total: int | None) -> None:
+        """A download went on."""
+
+    def outline(self, outline: Outline) -> None:
+        """The evaluation is going to start."""
+
+    def point(self, point: Point, metrics: Mapping[str, float], done: int, total: int) -> None:
+        """A point is finished and stored."""
+
+
+class SilentObserver:
+    """An observer that keeps warnings and says nothing."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Ignore it."""
+
+    def warning(self, text: str) -> None:
+        """Keep it."""
+        self.warnings.append(text)
+
+    def bytes_read(self, done: int, total: int | None) -> None:
+        """Ignore it."""
+
+    def outline(self, outline: Outline) -> None:
+        """Ignore it."""
+
+    def point(self, point: Point, metrics: Mapping[str, float], done: int, total: int) -> None:
+        """Ignore it."""

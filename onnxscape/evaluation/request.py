@@ -1,0 +1,89 @@
+"""The request: all that a user can ask of an evaluation, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onnxscape.core.direction import Ignore
+from onnxscape.core.normalization import Normalization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import onnx
+    from numpy.typing import ArrayLike
+
+    from onnxscape.core.grid import Grid
+
+    Model = str | Path | bytes | onnx.ModelProto
+    Data = str | Path | tuple[ArrayLike, ArrayLike] | Mapping[str, ArrayLike]
+
+DEFAULT_SAMPLES = 1000
+"""Samples used when nothing is said; fewer if there are not so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvalRequest:
+    """What to evaluate, on what, where, and how.
+
+    Attributes:
+        model: Path of an .onnx file, its bytes, or the parsed model.
+        data: Name, file, folder or `module:function`; or arrays: (x, y), or a mapping from
+            input names to arrays with the labels under `y`.
+        grid: The points.
+        seed: Seed of the random directions.
+        normalization: How they are scaled by the weights.
+        ignore: Which parameters they leave alone.
+        orthogonal: Whether eta is made orthogonal to delta.
+        directions: Direction file to use instead of random ones.
+        loss: Name of the loss.
+        split: `train` or `test`, where the data has them.
+        samples: Number of samples; `all`; or None for 1000, or all if there are fewer.
+        layout: Layout of the data's images where it is ambiguous.
+        mean: Subtracted per channel; None for the data set's own.
+        std: Divides per channel; None for the data set's own.
+        scale: `raw`, `unit`, or what divides the values; None for the data set's own.
+        data_dir: Where data sets are kept instead of the user's cache folder.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: Threads on the CPU; None for all cores.
+        strategy: How weights reach ONNX Runtime; None for the rule.
+        batch_size: Samples per forward pass; None for the rule.
+    """
+
+    model: Model
+    data: Data
+    grid: Grid
+    seed: int = 0
+    normalization: Normalization = Normalization.FILTER
+    ignore: Ignore = Ignore.BIASBN
+    orthogonal: bool = False
+    directions: str | Path | None = None
+    loss: str = "cross-entropy"
+    split: str = "train"
+    samples: int | str | None = None
+    layout: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    scale: str | float | None = None
+    data_dir: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    strategy: str | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Where the result goes.
+
+    Attributes:
+        path: The surface file.
+        restart: Whether to throw away what is there.
+        store: Folder for the live point store; None for beside the surface.
+    """
+
+    path: Path
+    restart: bool = False
+    store: Path | None = None

@@ -1,0 +1,381 @@
+"""The run: every point once, stored at once, and never lost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from onnxscape.core.grid import Point
+from onnxscape.core.landscape import Landscape
+from onnxscape.errors import OnnxscapeError, OutputError, SpecConflictError, SurfaceFileError
+from onnxscape.evaluation.engine import Engine, start_engine
+from onnxscape.evaluation.inputs import EvalInputs, resolve
+from onnxscape.evaluation.observer import Observer, Outline
+from onnxscape.storage import (
+    PointStore,
+    WriterLock,
+    check_writable,
+    load_landscape,
+    save_landscape,
+)
+from onnxscape.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from onnxscape.core.plan import Plan
+    from onnxscape.core.spec import EvalSpec
+    from onnxscape.evaluation.request import EvalRequest, OutputOptions
+
+Results = dict[tuple[int, int], "Mapping[str, float]"]
+"""(row, column) of a point to its metrics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Report:
+    """What a run did.
+
+    Attributes:
+        landscape: The result.
+        computed: Number of points evaluated now.
+        reused: Number of points that were there already.
+        seconds: Time by phase: `start`, `self_test`, `evaluation`.
+    """
+
+    landscape: Landscape
+    computed: int
+    reused: int
+    seconds: Mapping[str, float]
+
+
+class EvaluationInterrupted(KeyboardInterrupt):
+    """The user interrupted a run; what was evaluated is kept."""
+
+    def __init__(self, report: Report, *, kept: bool) -> None:
+        """Carry what there is.
+
+        Args:
+            report: The run so far; its landscape is incomplete.
+            kept: Whether the points are in a file, so that the same request continues.
+        """
+        super().__init__("interrupted")
+        self.report = report
+        self.kept = kept
+
+
+class PointSink(Protocol):
+    """Where finished points go."""
+
+    def put(self, point: Point, metrics: Mapping[str, float]) -> None:
+        """Keep a point."""
+
+    def results(self) -> Results:
+        """Return all points kept."""
+
+
+class _Memory:
+    """Points of a run without an output."""
+
+    def __init__(self) -> None:
+        self._results: Results = {}
+
+    def put(self, point: Point, metrics: Mapping[str, float]) -> None:
+        self._results[point.row, point.column] = metrics
+
+    def results(self) -> Results:
+        return self._results
+
+
+def run_in_memory(request: EvalRequest, observer: Observer) -> Report:
+    """Evaluate a landscape without writing anything.
+
+    Args:
+        request: What to evaluate.
+        observer: Told what happens.
+
+    Returns:
+        The report.
+
+    Raises:
+        EvaluationInterrupted: On an interrupt, with the points so far.
+        OnnxscapeError: If the request cannot be carried out.
+    """
+    clock = _Clock()
+    inputs = resolve(request, observer)
+    clock.lap("start")
+    return _evaluate(inputs, None, _Memory(), clock, observer, kept=False)
+
+
+def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer) -> Report:
+    """Evaluate a landscape into a surface file, going on where an earlier run stopped.
+
+    Args:
+        request: What to evaluate.
+        output: Where it goes.
+        observer: Told what happens.
+
+    Returns:
+        The report. A finished landscape of the same spec is returned as it is.
+
+    Raises:
+        SpecConflictError: If the output holds a landscape of another spec or plan.
+        OutputError: If the output cannot be written, or is being written.
+        StorageError: If storage fails on the way; finished points are kept.
+        EvaluationInterrupted: On an interrupt; the surface so far is written.
+        OnnxscapeError: If the request cannot be carried out.
+    """
+    clock = _Clock()
+    check_writable(output.path)
+    with WriterLock(output.path):
+        inputs = resolve(request, observer)
+        existing = None if output.restart else _existing(output.path, inputs)
+        clock.lap("start")
+        if existing is not None and existing.complete:
+            _leftover_store(output)
+            count = _count(inputs)
+            observer.note(f"{output.path} is finished: {count} points, nothing to compute")
+            return Report(
+                landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
+            )
+        with contextlib.closing(PointStore.open(output.path, store_dir=output.store)) as store:
+            recorded = _recorded(store, existing, inputs, restart=output.restart)
+            try:
+                report = _evaluate(inputs, recorded, store, clock, observer, kept=True)
+            except EvaluationInterrupted as interrupt:
+                save_landscape(interrupt.report.landscape, output.path)
+                raise
+            except OnnxscapeError:
+                # What went wrong first is what the user must hear of; the points are safe.
+                with contextlib.suppress(OnnxscapeError):
+                    _save_what_there_is(inputs, recorded, store, output.path)
+                raise
+            save_landscape(report.landscape, output.path)
+            store.remove()
+    return report
+
+
+def _existing(path: Path, inputs: EvalInputs) -> Landscape | None:
+    """Return the landscape that is in the way; refuse if it is another one.
+
+    Raises:
+        OutputError: If the file is no landscape.
+        SpecConflictError: If it has another spec.
+    """
+    if not path.exists():
+        return None
+    try:
+        landscape = load_landscape(path)
+    except SurfaceFileError as error:
+        raise OutputError(
+            f"{path} exists and is not a landscape this version reads ({error}); choose "
+            "another --out, or --restart to replace it"
+        ) from error
+    if landscape.spec is None:
+        raise OutputError(
+            f"{path} exists and was not made by onnxscape; choose another --out, or --restart "
+            "to replace it"
+        )
+    _refuse_other_spec(landscape.spec, inputs, path)
+    return landscape
+
+
+def _refuse_other_spec(found: EvalSpec, inputs: EvalInputs, where: Path) -> None:
+    differences = found.differences(inputs.spec)
+    if differences:
+        raise SpecConflictError(
+            f"{where} holds another landscape; it differs in {'; '.join(differences)}; choose "
+            "another --out, or --restart to replace it"
+        )
+
+
+def _leftover_store(output: OutputOptions) -> None:
+    """Remove the store of a run that died between its last two steps."""
+    if PointStore.location(output.path, output.store).exists():
+        with contextlib.closing(PointStore.open(output.path, store_dir=output.store)) as store:
+            store.remove()
+
+
+def _recorded(
+    store: PointStore, existing: Landscape | None, inputs: EvalInputs, *, restart: bool
+) -> Plan | None:
+    """Return the plan of the points that are there, all of them now in the store."""
+    if restart:
+        store.clear()
+        return None
+    if store.spec is not None:
+        _refuse_other_spec(store.spec, inputs, store.path)
+        return store.plan
+    if existing is None or existing.plan is None:
+        return None
+    # The store is gone but a partial surface is there: its points count as well.
+    store.begin(inputs.spec, existing.plan, {})
+    for point in inputs.spec.grid.points():
+        index = inputs.spec.grid.index(point)
+        if existing.evaluated[index]:
+            store.put(point, {name: float(s[index]) for name, s in existing.surfaces.items()})
+    return existing.plan
+
+
+def _save_what_there_is(
+    inputs: EvalInputs, plan: Plan | None, store: PointStore, path: Path
+) -> None:
+    results = store.results()
+    plan = plan or store.plan
+    if results and plan is not None:
+        save_landscape(_landscape(inputs, results, plan, _provenance(inputs, None)), path)
+
+
+def _evaluate(
+    inputs: EvalInputs,
+    recorded: Plan | None,
+    sink: PointSink,
+    clock: _Clock,
+    observer: Observer,
+    *,
+    kept: bool,
+) -> Report:
+    """Return the report after evaluating all points that the sink does not have.
+
+    Raises:
+        EvaluationInterrupted: On an interrupt.
+    """
+    engine = start_engine(inputs, recorded, observer)
+    seconds_per_point = engine.evaluator.estimate()
+    clock.lap("self_test")
+    if isinstance(sink, PointStore) and sink.spec is None:
+        sink.begin(inputs.spec, engine.plan, _provenance(inputs, engine))
+    done = set(sink.results())
+    reused = len(done)
+    observer.outline(_outline(inputs, engine, reused, seconds_per_point))
+    total = _count(inputs)
+
+    def report() -> Report:
+        clock.lap("evaluation")
+        landscape = _landscape(
+            inputs, sink.results(), engine.plan, _provenance(inputs, engine)
+        )
+        return Report(
+            landscape=landscape,
+            computed=len(done) - reused,
+            reused=reused,
+            seconds=dict(clock.seconds),
+        )
+
+    try:
+        for point in _points(inputs):
+            key = (point.row, point.column)
+            if key in done:
+                continue
+            metrics = engine.evaluator.evaluate(point.alpha, point.beta)
+            sink.put(point, metrics)
+            done.add(key)
+            observer.point(point, metrics, len(done), total)
+    except KeyboardInterrupt:
+        raise EvaluationInterrupted(report(), kept=kept) from None
+    return report()
+
+
+def _points(inputs: EvalInputs) -> Iterator[Point]:
+    """Yield the center, then the grid from coarse to fine."""
+    center = inputs.spec.grid.center()
+    yield center
+    for point in inputs.spec.grid.points():
+        if (point.row, point.column) != (center.row, center.column):
+            yield point
+
+
+def _count(inputs: EvalInputs) -> int:
+    grid = inputs.spec.grid
+    return grid.size + (grid.center().row < 0)
+
+
+def _landscape(
+    inputs: EvalInputs, results: Results, plan: Plan, provenance: Mapping[str, Any]
+) -> Landscape:
+    """Return results as surfaces; a point that is missing is NaN and not evaluated."""
+    grid = inputs.spec.grid
+    names = ("loss", *inputs.spec.metrics, "loss_stderr")
+    surfaces = {name: np.full(grid.shape, np.nan) for name in names}
+    evaluated = np.zeros(grid.shape, dtype=np.bool_)
+    for (row, column), metrics in results.items():
+        if row < 0 or column < 0:
+            continue
+        index = grid.index(Point(row, column, 0.0, 0.0))
+        evaluated[index] = True
+        for name in names:
+            surfaces[name][index] = metrics[name]
+    center = grid.center()
+    return Landscape(
+        grid=grid,
+        surfaces=surfaces,
+        evaluated=evaluated,
+        center=dict(results.get((center.row, center.column), {})),
+        spec=inputs.spec,
+        plan=plan,
+        provenance=provenance,
+    )
+
+
+def _provenance(inputs: EvalInputs, engine: Engine | None) -> dict[str, Any]:
+    return {
+        "model": inputs.file.name,
+        "data": inputs.samples.name,
+        "split": inputs.request.split,
+        "samples": len(inputs.samples),
+        "onnxscape": __version__,
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+    } | ({} if engine is None else {"device": str(engine.device), "threads": engine.threads})
+
+
+def _outline(
+    inputs: EvalInputs, engine: Engine, reused: int, seconds_per_point: float
+) -> Outline:
+    moved = [p for p in inputs.parameters if p.name in inputs.moved]
+    trainable = [p for p in inputs.parameters if p.role.value not in {"statistic", "constant"}]
+    request = inputs.request
+    if request.directions is not None:
+        directions = f"from {request.directions}"
+    else:
+        directions = (
+            f"random, seed {request.seed}, {request.normalization}-normalized"
+            f"{', orthogonal' if request.orthogonal else ''}"
+        )
+    preprocessing = ", ".join(f"{k} {v}" for k, v in inputs.samples.preprocessing.items())
+    plan = engine.plan
+    return Outline(
+        model=inputs.file.name,
+        moved=len(moved),
+        elements=sum(p.values.size for p in moved),
+        others=len(trainable) - len(moved),
+        directions=directions,
+        data=inputs.samples.name + (f" ({preprocessing})" if preprocessing else ""),
+        samples=len(inputs.samples),
+        population=inputs.samples.population,
+        points=_count(inputs),
+        reused=reused,
+        device=f"{engine.device.name}, {engine.threads} threads"
+        if engine.device.kind == "cpu"
+        else engine.device.name,
+        strategy=f"{plan.strategy} weights, batches of {plan.batch}"
+        + (", BatchNormalization folded" if plan.folded else ""),
+        seconds_per_point=seconds_per_point,
+    )
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._last
+        self._last = now
