@@ -38,6 +38,7 @@ def evaluate(
     out: str | Path | None = None,
     restart: bool = False,
     store: str | Path | None = None,
+    save_directions: str | Path | None = None,
     observer: Observer | None = None,
     **options: Any,
 ) -> Landscape:
@@ -68,6 +69,7 @@ def evaluate(
         out: Surface file to write; it also keeps finished points through interrupts.
         restart: Whether to throw away what `out` holds.
         store: Folder for the live point store; beside `out` by default.
+        save_directions: Direction file to write; needs `out`.
         observer: Told what happens; silent by default.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `directions`, `orthogonal`, `batch_size`, `device`, `threads`, `strategy`,
@@ -96,7 +98,10 @@ def evaluate(
     if out is None:
         return run_in_memory(request, observer).landscape
     output = OutputOptions(
-        path=Path(out), restart=restart, store=None if store is None else Path(store)
+        path=Path(out),
+        restart=restart,
+        store=None if store is None else Path(store),
+        save_directions=None if save_directions is None else Path(save_directions),
     )
     return run_to_file(request, output, observer).landscape
 

@@ -15,7 +15,7 @@ from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.errors import DataError, UsageError
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
-from onnxscape.graph.heads import LOSSES
+from onnxscape.graph.heads import LOSSES, METRICS
 from onnxscape.graph.model_file import ModelFile, read_model
 from onnxscape.graph.prepared import analyse
 
@@ -85,7 +85,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         samples=len(samples),
         population=samples.population,
         loss=request.loss,
-        metrics=("accuracy",) if request.loss == "cross-entropy" else (),
+        metrics=_metrics(request),
         grid=request.grid,
         seed=request.seed if random else None,
         normalization=str(request.normalization) if random else None,
@@ -94,6 +94,23 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         directions=None if random else _digest(delta, eta),
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, spec)
+
+
+def _metrics(request: EvalRequest) -> tuple[str, ...]:
+    """Return the metrics besides the loss, in the loss's own order.
+
+    Raises:
+        UsageError: If the loss does not have one of them.
+    """
+    available = METRICS[request.loss]
+    wanted = available if request.metrics is None else request.metrics
+    unknown = [name for name in wanted if name not in available]
+    if unknown:
+        raise UsageError(
+            f"expected --metric from {', '.join(available) or 'none'} with --loss "
+            f"{request.loss}, got {', '.join(unknown)}"
+        )
+    return tuple(name for name in available if name in wanted)
 
 
 def _digest(delta: Direction | None, eta: Direction | None) -> str:

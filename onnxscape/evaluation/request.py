@@ -39,6 +39,7 @@ class EvalRequest:
         orthogonal: Whether eta is made orthogonal to delta.
         directions: Direction file to use instead of random ones.
         loss: Name of the loss.
+        metrics: Names of the metrics besides the loss; None for all that the loss has.
         split: `train` or `test`, where the data has them.
         samples: Number of samples; `all`; or None for 1000, or all if there are fewer.
         layout: Layout of the data's images where it is ambiguous.
@@ -61,6 +62,7 @@ class EvalRequest:
     orthogonal: bool = False
     directions: str | Path | None = None
     loss: str = "cross-entropy"
+    metrics: tuple[str, ...] | None = None
     split: str = "train"
     samples: int | str | None = None
     layout: str | None = None
@@ -82,8 +84,10 @@ class OutputOptions:
         path: The surface file.
         restart: Whether to throw away what is there.
         store: Folder for the live point store; None for beside the surface.
+        save_directions: Direction file to write; None for none.
     """
 
     path: Path
     restart: bool = False
     store: Path | None = None
+    save_directions: Path | None = None

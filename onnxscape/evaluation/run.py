@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from onnxscape.core.grid import Point
-from onnxscape.core.landscape import Landscape
 from onnxscape.errors import OnnxscapeError, OutputError, SpecConflictError, SurfaceFileError
-from onnxscape.evaluation.engine import Engine, start_engine
-from onnxscape.evaluation.inputs import EvalInputs, resolve
-from onnxscape.evaluation.observer import Observer, Outline
+from onnxscape.evaluation.directions import write_directions
+from onnxscape.evaluation.engine import start_engine
+from onnxscape.evaluation.inputs import resolve
+from onnxscape.evaluation.report import (
+    EvaluationInterrupted,
+    Report,
+    Results,
+    assembled,
+    outline,
+    point_count,
+    provenance,
+)
 from onnxscape.storage import (
     PointStore,
     WriterLock,
@@ -23,50 +26,18 @@ from onnxscape.storage import (
     load_landscape,
     save_landscape,
 )
-from onnxscape.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from onnxscape.core.grid import Point
+    from onnxscape.core.landscape import Landscape
     from onnxscape.core.plan import Plan
     from onnxscape.core.spec import EvalSpec
+    from onnxscape.evaluation.inputs import EvalInputs
+    from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest, OutputOptions
-
-Results = dict[tuple[int, int], "Mapping[str, float]"]
-"""(row, column) of a point to its metrics."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Report:
-    """What a run did.
-
-    Attributes:
-        landscape: The result.
-        computed: Number of points evaluated now.
-        reused: Number of points that were there already.
-        seconds: Time by phase: `start`, `self_test`, `evaluation`.
-    """
-
-    landscape: Landscape
-    computed: int
-    reused: int
-    seconds: Mapping[str, float]
-
-
-class EvaluationInterrupted(KeyboardInterrupt):
-    """The user interrupted a run; what was evaluated is kept."""
-
-    def __init__(self, report: Report, *, kept: bool) -> None:
-        """Carry what there is.
-
-        Args:
-            report: The run so far; its landscape is incomplete.
-            kept: Whether the points are in a file, so that the same request continues.
-        """
-        super().__init__("interrupted")
-        self.report = report
-        self.kept = kept
 
 
 class PointSink(Protocol):
@@ -134,11 +105,15 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
     check_writable(output.path)
     with WriterLock(output.path):
         inputs = resolve(request, observer)
+        if output.save_directions is not None:
+            write_directions(
+                output.save_directions, inputs.parameters, inputs.delta, inputs.eta
+            )
         existing = None if output.restart else _existing(output.path, inputs)
         clock.lap("start")
         if existing is not None and existing.complete:
             _leftover_store(output)
-            count = _count(inputs)
+            count = point_count(inputs)
             observer.note(f"{output.path} is finished: {count} points, nothing to compute")
             return Report(
                 landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
@@ -228,7 +203,7 @@ def _save_what_there_is(
     results = store.results()
     plan = plan or store.plan
     if results and plan is not None:
-        save_landscape(_landscape(inputs, results, plan, _provenance(inputs, None)), path)
+        save_landscape(assembled(inputs, results, plan, provenance(inputs, None)), path)
 
 
 def _evaluate(
@@ -249,17 +224,15 @@ def _evaluate(
     seconds_per_point = engine.evaluator.estimate()
     clock.lap("self_test")
     if isinstance(sink, PointStore) and sink.spec is None:
-        sink.begin(inputs.spec, engine.plan, _provenance(inputs, engine))
+        sink.begin(inputs.spec, engine.plan, provenance(inputs, engine))
     done = set(sink.results())
     reused = len(done)
-    observer.outline(_outline(inputs, engine, reused, seconds_per_point))
-    total = _count(inputs)
+    observer.outline(outline(inputs, engine, reused, seconds_per_point))
+    total = point_count(inputs)
 
     def report() -> Report:
         clock.lap("evaluation")
-        landscape = _landscape(
-            inputs, sink.results(), engine.plan, _provenance(inputs, engine)
-        )
+        landscape = assembled(inputs, sink.results(), engine.plan, provenance(inputs, engine))
         return Report(
             landscape=landscape,
             computed=len(done) - reused,
@@ -288,84 +261,6 @@ def _points(inputs: EvalInputs) -> Iterator[Point]:
     for point in inputs.spec.grid.points():
         if (point.row, point.column) != (center.row, center.column):
             yield point
-
-
-def _count(inputs: EvalInputs) -> int:
-    grid = inputs.spec.grid
-    return grid.size + (grid.center().row < 0)
-
-
-def _landscape(
-    inputs: EvalInputs, results: Results, plan: Plan, provenance: Mapping[str, Any]
-) -> Landscape:
-    """Return results as surfaces; a point that is missing is NaN and not evaluated."""
-    grid = inputs.spec.grid
-    names = ("loss", *inputs.spec.metrics, "loss_stderr")
-    surfaces = {name: np.full(grid.shape, np.nan) for name in names}
-    evaluated = np.zeros(grid.shape, dtype=np.bool_)
-    for (row, column), metrics in results.items():
-        if row < 0 or column < 0:
-            continue
-        index = grid.index(Point(row, column, 0.0, 0.0))
-        evaluated[index] = True
-        for name in names:
-            surfaces[name][index] = metrics[name]
-    center = grid.center()
-    return Landscape(
-        grid=grid,
-        surfaces=surfaces,
-        evaluated=evaluated,
-        center=dict(results.get((center.row, center.column), {})),
-        spec=inputs.spec,
-        plan=plan,
-        provenance=provenance,
-    )
-
-
-def _provenance(inputs: EvalInputs, engine: Engine | None) -> dict[str, Any]:
-    return {
-        "model": inputs.file.name,
-        "data": inputs.samples.name,
-        "split": inputs.request.split,
-        "samples": len(inputs.samples),
-        "onnxscape": __version__,
-        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-    } | ({} if engine is None else {"device": str(engine.device), "threads": engine.threads})
-
-
-def _outline(
-    inputs: EvalInputs, engine: Engine, reused: int, seconds_per_point: float
-) -> Outline:
-    moved = [p for p in inputs.parameters if p.name in inputs.moved]
-    trainable = [p for p in inputs.parameters if p.role.value not in {"statistic", "constant"}]
-    request = inputs.request
-    if request.directions is not None:
-        directions = f"from {request.directions}"
-    else:
-        directions = (
-            f"random, seed {request.seed}, {request.normalization}-normalized"
-            f"{', orthogonal' if request.orthogonal else ''}"
-        )
-    preprocessing = ", ".join(f"{k} {v}" for k, v in inputs.samples.preprocessing.items())
-    plan = engine.plan
-    return Outline(
-        model=inputs.file.name,
-        moved=len(moved),
-        elements=sum(p.values.size for p in moved),
-        others=len(trainable) - len(moved),
-        directions=directions,
-        data=inputs.samples.name + (f" ({preprocessing})" if preprocessing else ""),
-        samples=len(inputs.samples),
-        population=inputs.samples.population,
-        points=_count(inputs),
-        reused=reused,
-        device=f"{engine.device.name}, {engine.threads} threads"
-        if engine.device.kind == "cpu"
-        else engine.device.name,
-        strategy=f"{plan.strategy} weights, batches of {plan.batch}"
-        + (", BatchNormalization folded" if plan.folded else ""),
-        seconds_per_point=seconds_per_point,
-    )
 
 
 class _Clock:

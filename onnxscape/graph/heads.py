@@ -77,7 +77,7 @@ def _cross_entropy(graph: ir.Graph, logits: ir.Value) -> LossHead:
     head.output(head.add("Neg", [chosen]), LOSS, ir.DataType.DOUBLE)
     largest = head.add("ArgMax", [logits], axis=1, keepdims=1)
     head.output(head.add("Equal", [largest, labels]), HIT, ir.DataType.BOOL)
-    return LossHead("cross-entropy", ("accuracy",), np.dtype(np.int64))
+    return LossHead("cross-entropy", METRICS["cross-entropy"], np.dtype(np.int64))
 
 
 def _mean_squared_error(graph: ir.Graph, prediction: ir.Value) -> LossHead:
@@ -95,7 +95,7 @@ def _mean_squared_error(graph: ir.Graph, prediction: ir.Value) -> LossHead:
     else:
         mean = head.add("ReduceMean", [square, head.constant("axes", [1])], keepdims=1)
     head.output(mean, LOSS, ir.DataType.DOUBLE)
-    return LossHead("mse", (), np.dtype(np.float32))
+    return LossHead("mse", METRICS["mse"], np.dtype(np.float32))
 
 
 LOSSES: dict[str, Callable[[ir.Graph, ir.Value], LossHead]] = {
@@ -103,6 +103,10 @@ LOSSES: dict[str, Callable[[ir.Graph, ir.Value], LossHead]] = {
     "mse": _mean_squared_error,
 }
 """Name of each loss to the function that grafts it."""
+
+
+METRICS: dict[str, tuple[str, ...]] = {"cross-entropy": ("accuracy",), "mse": ()}
+"""Name of each loss to the metrics that its head computes besides."""
 
 
 class _Head:

@@ -1,0 +1,225 @@
+"""`onnxscape eval`: from a model file to a surface and its pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxscape.core.direction import MAX_SEED, Ignore
+from onnxscape.core.normalization import Normalization
+from onnxscape.errors import UsageError
+from onnxscape.evaluation.api import make_grid
+from onnxscape.evaluation.report import EvaluationInterrupted, Report
+from onnxscape.evaluation.request import EvalRequest, OutputOptions
+from onnxscape.evaluation.run import run_to_file
+from onnxscape.graph.heads import LOSSES
+from onnxscape.plots import save_all
+from onnxscape.runtime.planning import STRATEGIES
+from onnxscape_cli.exit_status import DONE, INTERRUPTED
+from onnxscape_cli.terminal import Terminal, duration
+
+
+def _numbers(
+    _context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[float, ...] | None:
+    """Read `0.5` or `0.4914,0.4822,0.4465`."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"expected --{parameter.name} as numbers with commas, one per channel, "
+            f"got {text!r}"
+        ) from None
+
+
+def _samples(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> int | str | None:
+    """Read a number or `all`."""
+    if text is None or text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"expected --samples as a number or 'all', got {text!r}") from None
+
+
+@click.command("eval")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, help="digits, cifar10, ..., a file, folder, or module:function."
+)
+@click.option("--grid", default="25x25", show_default=True, help="25x25 (plane) or 51 (line).")
+@click.option("--radius", default=1.0, show_default=True, help="Largest coordinate of --grid.")
+@click.option("--x", metavar="MIN:MAX:NUM", help="Steps along delta, instead of --grid.")
+@click.option("--y", metavar="MIN:MAX:NUM", help="Steps along eta; alone: a line along eta.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    show_default=True,
+    help="Seed of the directions.",
+)
+@click.option(
+    "--normalize",
+    type=click.Choice([n.value for n in Normalization]),
+    default="filter",
+    show_default=True,
+    help="How directions are scaled by the weights.",
+)
+@click.option(
+    "--ignore",
+    type=click.Choice([i.value for i in Ignore]),
+    default="biasbn",
+    show_default=True,
+    help="What directions leave alone.",
+)
+@click.option("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
+@click.option("--directions", type=click.Path(path_type=Path), help="Use these directions.")
+@click.option("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
+@click.option(
+    "--loss",
+    type=click.Choice(list(LOSSES)),
+    default="cross-entropy",
+    show_default=True,
+    help="Loss of the model's output.",
+)
+@click.option("--metric", help="Metrics besides the loss.  [default: what the loss has]")
+@click.option("--split", default="train", show_default=True, help="train or test.")
+@click.option("--samples", callback=_samples, help="How many, or all.  [default: 1000]")
+@click.option("--layout", help="Layout of the data: NCHW, NHWC or flat.")
+@click.option("--mean", callback=_numbers, help="Subtracted per channel, after --scale.")
+@click.option("--std", callback=_numbers, help="Divides per channel, after --mean.")
+@click.option("--scale", help="raw, unit (/255), or a number that divides.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where data sets are kept.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--threads", type=click.IntRange(1), help="On the CPU.  [default: all cores]")
+@click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="How weights are fed.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples per forward pass.")
+@click.option("--out", type=click.Path(path_type=Path), help="Surface.  [default: MODEL.h5]")
+@click.option("--restart", is_flag=True, help="Throw away what --out holds.")
+@click.option("--store", type=click.Path(path_type=Path), help="Folder for finished points.")
+@click.option("--no-plot", is_flag=True, help="Draw no pictures.")
+@click.option("--quiet", is_flag=True, help="Only warnings and errors.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(
+    model: Path,
+    *,
+    grid: str,
+    radius: float,
+    x: str | None,
+    y: str | None,
+    normalize: str,
+    ignore: str,
+    save_directions: Path | None,
+    metric: str | None,
+    out: Path | None,
+    restart: bool,
+    store: Path | None,
+    no_plot: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Evaluate the loss of MODEL around its weights.
+
+    Steps alpha and beta along two random, filter-normalized directions are added to the
+    weights, and the loss over the samples is computed at each point of the grid. Finished
+    points are kept at once: after an interrupt the same command continues.
+    """
+    request = EvalRequest(
+        model=model,
+        grid=make_grid(grid, radius, x, y),
+        normalization=Normalization(normalize),
+        ignore=Ignore(ignore),
+        metrics=None if metric is None else tuple(metric.split(",")),
+        **options,
+    )
+    path = out or Path(f"{model.stem}.h5")
+    output = OutputOptions(
+        path=path, restart=restart, store=store, save_directions=save_directions
+    )
+    terminal = Terminal(quiet=quiet, to_stderr=as_json)
+    try:
+        report = run_to_file(request, output, terminal)
+    except EvaluationInterrupted as interrupt:
+        terminal.close()
+        report = interrupt.report
+        finished = report.computed + report.reused
+        click.echo(
+            f"onnxscape: interrupted: {finished} points are kept in {path}; "
+            "the same command continues",
+            err=True,
+        )
+        if as_json:
+            _print_json(path, report, [], terminal.warnings)
+        return INTERRUPTED
+    finally:
+        terminal.close()
+    started = time.perf_counter()
+    pictures = [] if no_plot else save_all(report.landscape, path.with_suffix(""))
+    seconds = dict(report.seconds) | {"pictures": time.perf_counter() - started}
+    report = Report(
+        landscape=report.landscape,
+        computed=report.computed,
+        reused=report.reused,
+        seconds=seconds,
+    )
+    _summarize(path, report, pictures, terminal)
+    if as_json:
+        _print_json(path, report, pictures, terminal.warnings)
+    return DONE
+
+
+def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Terminal) -> None:
+    landscape = report.landscape
+    center = landscape.center
+    text = f"center      loss {center.get('loss', math.nan):.4f}"
+    if "accuracy" in center:
+        text += f", accuracy {center['accuracy']:.2%}".replace("%", " %")
+    terminal.note(text)
+    loss = landscape.loss[landscape.evaluated]
+    finite = loss[[math.isfinite(value) for value in loss]]
+    if finite.size:
+        text = f"grid        loss {finite.min():.4g} to {finite.max():.4g}"
+        if finite.size < loss.size:
+            text += f"; {loss.size - finite.size} points are not finite"
+        terminal.note(text)
+    if report.computed:
+        seconds = report.seconds["evaluation"]
+        rate = report.computed / max(seconds, 1e-9)
+        terminal.note(
+            f"time        {duration(seconds)} for {report.computed} points ({rate:.3g}/s)"
+        )
+    terminal.note(f"wrote       {', '.join(str(p) for p in (path, *pictures))}")
+
+
+def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list[str]) -> None:
+    landscape = report.landscape
+    values: dict[str, Any] = {
+        "out": str(path),
+        "pictures": [str(picture) for picture in pictures],
+        "complete": landscape.complete,
+        "points": report.computed + report.reused,
+        "points_computed": report.computed,
+        "points_reused": report.reused,
+        "center_loss": _finite(landscape.center.get("loss")),
+        "center_accuracy": _finite(landscape.center.get("accuracy")),
+        "seconds": {phase: round(value, 6) for phase, value in report.seconds.items()},
+        "warnings": warnings,
+        "spec": None if landscape.spec is None else landscape.spec.to_dict(),
+        "plan": None if landscape.plan is None else landscape.plan.to_dict(),
+    }
+    click.echo(json.dumps(values, allow_nan=False))
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,184 @@
+"""What a run looks like on a terminal, and in a log."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxscape.core.grid import Point
+    from onnxscape.evaluation.observer import Outline
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Terminal:
+    """An observer that writes for people: a progress bar, or plain lines in a log."""
+
+    def __init__(self, *, quiet: bool, to_stderr: bool) -> None:
+        """Choose where to write.
+
+        Args:
+            quiet: Write warnings only.
+            to_stderr: Leave stdout to a program that reads it.
+        """
+        self._quiet = quiet
+        self._err = to_stderr
+        self._console = Console(stderr=to_stderr, highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._low, self._high = math.inf, -math.inf
+        self._started = self._last_line = time.monotonic()
+        self._computed = 0
+        self._download: Progress | None = None
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        self._end_download()
+        if not self._quiet:
+            click.echo(text, err=self._err)
+
+    def warning(self, text: str) -> None:
+        """Write a line to stderr, whatever else is asked for."""
+        self._end_download()
+        self.warnings.append(text)
+        click.echo(f"onnxscape: warning: {text}", err=True)
+
+    def bytes_read(self, done: int, total: int | None) -> None:
+        """Move the bar of a download."""
+        if self._quiet or not self._console.is_terminal:
+            return
+        if self._download is None:
+            self._download = Progress(
+                TextColumn("download"),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._download.start()
+            self._task = self._download.add_task("", total=total)
+        if self._task is not None:
+            self._download.update(self._task, completed=done, total=total)
+
+    def outline(self, outline: Outline) -> None:
+        """Write what is going to happen."""
+        self._end_download()
+        self._started = self._last_line = time.monotonic()
+        if self._quiet:
+            return
+        left = outline.points - outline.reused
+        reused = f" ({outline.reused} of them are there already)" if outline.reused else ""
+        seconds = duration(left * outline.seconds_per_point)
+        rows = {
+            "model": f"{outline.model}: {outline.moved} parameters "
+            f"({outline.elements:,} values) move, {outline.others} stay",
+            "directions": outline.directions,
+            "data": outline.data,
+            "samples": f"{outline.samples} of {outline.population}",
+            "points": f"{outline.points}{reused}",
+            "device": outline.device,
+            "strategy": outline.strategy,
+            "estimate": f"{seconds} ({outline.seconds_per_point * 1e3:.3g} ms per point)",
+        }
+        for name, text in rows.items():
+            click.echo(f"{name:<10}  {text}", err=self._err)
+
+    def point(self, point: Point, metrics: Mapping[str, float], done: int, total: int) -> None:
+        """Move the bar, or write a line now and then."""
+        del point
+        loss = metrics["loss"]
+        if math.isfinite(loss):
+            self._low, self._high = min(self._low, loss), max(self._high, loss)
+        self._computed += 1
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            self._move_bar(done, total)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
+            self._last_line = now
+            rate = self._computed / max(now - self._started, 1e-9)
+            left = duration((total - done) / rate)
+            click.echo(
+                f"{done}/{total} points  {self._loss()}  {rate:.3g} points/s  {left} left",
+                err=self._err,
+            )
+
+    def close(self) -> None:
+        """Take the bar away; what follows are plain lines."""
+        self._end_download()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _move_bar(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = Progress(
+                SpinnerColumn(),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[loss]}"),
+                TextColumn("{task.fields[rate]:.3g}/s"),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                console=self._console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                "", total=total, completed=done - 1, loss="", rate=0.0
+            )
+        if self._task is not None:
+            rate = self._computed / max(time.monotonic() - self._started, 1e-9)
+            self._bar.update(self._task, completed=done, loss=self._loss(), rate=rate)
+
+    def _loss(self) -> str:
+        if self._low > self._high:
+            return "loss not finite"
+        return f"loss {self._low:.4g} … {self._high:.4g}"
+
+    def _end_download(self) -> None:
+        if self._download is not None:
+            self._download.stop()
+            self._download = None
+            self._task = None
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        For instance `42 s`, `3 min 20 s` or `2 h 5 min`.
+    """
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

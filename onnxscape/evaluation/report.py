@@ -1,0 +1,174 @@
+"""What a run says of itself: the outline before it, the landscape and the report after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxscape.core.grid import Point
+from onnxscape.core.landscape import Landscape
+from onnxscape.core.parameter import TRAINABLE
+from onnxscape.evaluation.observer import Outline
+from onnxscape.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxscape.core.plan import Plan
+    from onnxscape.evaluation.engine import Engine
+    from onnxscape.evaluation.inputs import EvalInputs
+
+Results = dict[tuple[int, int], "Mapping[str, float]"]
+"""(row, column) of a point to its metrics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Report:
+    """What a run did.
+
+    Attributes:
+        landscape: The result.
+        computed: Number of points evaluated now.
+        reused: Number of points that were there already.
+        seconds: Time by phase: `start`, `self_test`, `evaluation`.
+    """
+
+    landscape: Landscape
+    computed: int
+    reused: int
+    seconds: Mapping[str, float]
+
+
+class EvaluationInterrupted(KeyboardInterrupt):
+    """The user interrupted a run; what was evaluated is kept."""
+
+    def __init__(self, report: Report, *, kept: bool) -> None:
+        """Carry what there is.
+
+        Args:
+            report: The run so far; its landscape is incomplete.
+            kept: Whether the points are in a file, so that the same request continues.
+        """
+        super().__init__("interrupted")
+        self.report = report
+        self.kept = kept
+
+
+def point_count(inputs: EvalInputs) -> int:
+    """Return the number of points of a run: the grid's, and the center if it is not on it.
+
+    Args:
+        inputs: What is evaluated.
+
+    Returns:
+        The number.
+    """
+    grid = inputs.spec.grid
+    return grid.size + (grid.center().row < 0)
+
+
+def assembled(
+    inputs: EvalInputs, results: Results, plan: Plan, origin: Mapping[str, Any]
+) -> Landscape:
+    """Arrange results as surfaces.
+
+    Args:
+        inputs: What was evaluated.
+        results: The points that are finished.
+        plan: What defines their bits.
+        origin: From `provenance`.
+
+    Returns:
+        The landscape; a point that is missing is NaN and not evaluated.
+    """
+    grid = inputs.spec.grid
+    names = ("loss", *inputs.spec.metrics, "loss_stderr")
+    surfaces = {name: np.full(grid.shape, np.nan) for name in names}
+    evaluated = np.zeros(grid.shape, dtype=np.bool_)
+    for (row, column), metrics in results.items():
+        if row < 0 or column < 0:
+            continue
+        index = grid.index(Point(row, column, 0.0, 0.0))
+        evaluated[index] = True
+        for name in names:
+            surfaces[name][index] = metrics[name]
+    center = grid.center()
+    return Landscape(
+        grid=grid,
+        surfaces=surfaces,
+        evaluated=evaluated,
+        center=dict(results.get((center.row, center.column), {})),
+        spec=inputs.spec,
+        plan=plan,
+        provenance=origin,
+    )
+
+
+def provenance(inputs: EvalInputs, engine: Engine | None) -> dict[str, Any]:
+    """Return where a landscape comes from, for people.
+
+    Args:
+        inputs: What is evaluated.
+        engine: What evaluates it; None if it did not start.
+
+    Returns:
+        Plain JSON values.
+    """
+    origin: dict[str, Any] = {
+        "model": inputs.file.name,
+        "data": inputs.samples.name,
+        "split": inputs.request.split,
+        "samples": len(inputs.samples),
+        "onnxscape": __version__,
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if engine is not None:
+        origin |= {"device": str(engine.device), "threads": engine.threads}
+    return origin
+
+
+def outline(
+    inputs: EvalInputs, engine: Engine, reused: int, seconds_per_point: float
+) -> Outline:
+    """Describe a run before it starts.
+
+    Args:
+        inputs: What is evaluated.
+        engine: What evaluates it.
+        reused: Number of points that are there already.
+        seconds_per_point: Estimate.
+
+    Returns:
+        The outline.
+    """
+    moved = [p for p in inputs.parameters if p.name in inputs.moved]
+    trainable = [p for p in inputs.parameters if p.role in TRAINABLE]
+    request, plan, device = inputs.request, engine.plan, engine.device
+    if request.directions is not None:
+        directions = f"from {request.directions}"
+    else:
+        orthogonal = ", orthogonal" if request.orthogonal else ""
+        directions = (
+            f"random, seed {request.seed}, normalize {request.normalization}{orthogonal}"
+        )
+    preprocessing = ", ".join(f"{k} {v}" for k, v in inputs.samples.preprocessing.items())
+    threads = f", {engine.threads} threads" if device.kind == "cpu" else ""
+    folded = ", BatchNormalization folded" if plan.folded else ""
+    return Outline(
+        model=inputs.file.name,
+        moved=len(moved),
+        elements=sum(p.values.size for p in moved),
+        others=len(trainable) - len(moved),
+        directions=directions,
+        data=inputs.samples.name + (f" ({preprocessing})" if preprocessing else ""),
+        samples=len(inputs.samples),
+        population=inputs.samples.population,
+        points=point_count(inputs),
+        reused=reused,
+        device=f"{device.name}{threads}",
+        strategy=f"{plan.strategy} weights, batches of {plan.batch}{folded}",
+        seconds_per_point=seconds_per_point,
+    )
