@@ -98,7 +98,7 @@ class Terminal:
             "points": f"{outline.points}{reused}",
             "device": outline.device,
             "strategy": outline.strategy,
-            "estimate": f"{seconds} ({outline.seconds_per_point * 1e3:.3g} ms per point)",
+            "estimate": f"{seconds} ({duration(outline.seconds_per_point)} per point)",
         }
         for name, text in rows.items():
             click.echo(f"{name:<10}  {text}", err=self._err)
@@ -119,9 +119,9 @@ class Terminal:
         if now - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
             self._last_line = now
             rate = self._computed / max(now - self._started, 1e-9)
-            left = duration((total - done) / rate)
+            left = f"  {duration((total - done) / rate)} left" if done < total else ""
             click.echo(
-                f"{done}/{total} points  {self._loss()}  {rate:.3g} points/s  {left} left",
+                f"{done}/{total} points  {self._loss()}  {rate:.3g} points/s{left}",
                 err=self._err,
             )
 
@@ -174,6 +174,8 @@ def duration(seconds: float) -> str:
     """
     if not math.isfinite(seconds):
         return "unknown"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

@@ -154,7 +154,6 @@ def outline(
         directions = (
             f"random, seed {request.seed}, normalize {request.normalization}{orthogonal}"
         )
-    preprocessing = ", ".join(f"{k} {v}" for k, v in inputs.samples.preprocessing.items())
     threads = f", {engine.threads} threads" if device.kind == "cpu" else ""
     folded = ", BatchNormalization folded" if plan.folded else ""
     return Outline(
@@ -163,7 +162,7 @@ def outline(
         elements=sum(p.values.size for p in moved),
         others=len(trainable) - len(moved),
         directions=directions,
-        data=inputs.samples.name + (f" ({preprocessing})" if preprocessing else ""),
+        data=f"{inputs.samples.name}: {_preprocessing(inputs.samples.preprocessing)}",
         samples=len(inputs.samples),
         population=inputs.samples.population,
         points=point_count(inputs),
@@ -172,3 +171,18 @@ def outline(
         strategy=f"{plan.strategy} weights, batches of {plan.batch}{folded}",
         seconds_per_point=seconds_per_point,
     )
+
+
+def _preprocessing(steps: Mapping[str, Any]) -> str:
+    """Return what is done to each input, for people."""
+    texts = []
+    for name, step in steps.items():
+        parts = [str(step.get("layout", "as is"))]
+        if step.get("scale", 1.0) != 1.0:
+            parts.append(f"divided by {step['scale']:g}")
+        for key in ("mean", "std"):
+            if step.get(key) is not None:
+                parts.append(f"{key} {' '.join(f'{number:.4g}' for number in step[key])}")
+        prefix = f"{name} " if len(steps) > 1 else ""
+        texts.append(prefix + ", ".join(parts))
+    return "; ".join(texts) or "as is"
