@@ -4,7 +4,7 @@ Example:
     >>> import onnxscape as ox
     >>> landscape = ox.evaluate("models/digits_cnn.onnx", "digits", grid="5x5")
     >>> landscape
-    Landscape(digits_cnn on digits train, 5x5 points, center loss 0.007245)
+    Landscape(digits_cnn on digits train, 5x5 points, center loss 0.007247)
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def evaluate(
         OnnxscapeError: If the request cannot be carried out.
         EvaluationInterrupted: On an interrupt; its `report.landscape` holds what is there.
     """
-    unknown = set(options) - set(EvalRequest.__slots__)
+    unknown = set(options) - set(EvalRequest.__slots__) | {"normalization"} & set(options)
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))} for evaluate()")
     request = EvalRequest(

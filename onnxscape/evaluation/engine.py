@@ -74,7 +74,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         inputs.samples,
         device,
         strategy=request.strategy or (recorded.strategy if recorded else None),
-        batch=request.batch_size or (recorded.batch if recorded else None),
+        batch=_wanted_batch(request, recorded),
         folded=prepared.folded > 0,
     )
     if recorded is not None:
@@ -113,6 +113,12 @@ def _wanted_device(request: EvalRequest, recorded: Plan | None) -> str:
     if recorded is None or request.device != "auto":
         return request.device
     return _PROVIDER_DEVICES.get(recorded.provider, "auto")
+
+
+def _wanted_batch(request: EvalRequest, recorded: Plan | None) -> int | None:
+    if request.batch_size is not None:
+        return request.batch_size
+    return None if recorded is None else recorded.batch
 
 
 def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:

@@ -177,12 +177,11 @@ def _preprocessing(steps: Mapping[str, Any]) -> str:
     """Return what is done to each input, for people."""
     texts = []
     for name, step in steps.items():
-        parts = [str(step.get("layout", "as is"))]
+        text = str(step.get("layout", "as is"))
         if step.get("scale", 1.0) != 1.0:
-            parts.append(f"divided by {step['scale']:g}")
+            text += f", divided by {step['scale']:g}"
         for key in ("mean", "std"):
             if step.get(key) is not None:
-                parts.append(f"{key} {' '.join(f'{number:.4g}' for number in step[key])}")
-        prefix = f"{name} " if len(steps) > 1 else ""
-        texts.append(prefix + ", ".join(parts))
+                text += f", {key} {' '.join(f'{number:.4g}' for number in step[key])}"
+        texts.append(f"{name} {text}" if len(steps) > 1 else text)
     return "; ".join(texts) or "as is"

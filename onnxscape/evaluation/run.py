@@ -6,7 +6,13 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from onnxscape.errors import OnnxscapeError, OutputError, SpecConflictError, SurfaceFileError
+from onnxscape.errors import (
+    OnnxscapeError,
+    OutputError,
+    SpecConflictError,
+    SurfaceFileError,
+    UsageError,
+)
 from onnxscape.evaluation.directions import write_directions
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
@@ -95,6 +101,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
         The report. A finished landscape of the same spec is returned as it is.
 
     Raises:
+        UsageError: If the surface and the directions would be one file.
         SpecConflictError: If the output holds a landscape of another spec or plan.
         OutputError: If the output cannot be written, or is being written.
         StorageError: If storage fails on the way; finished points are kept.
@@ -102,7 +109,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
         OnnxscapeError: If the request cannot be carried out.
     """
     clock = _Clock()
-    check_writable(output.path)
+    _check_outputs(output)
     with WriterLock(output.path):
         inputs = resolve(request, observer)
         if output.save_directions is not None:
@@ -118,8 +125,11 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
             return Report(
                 landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
             )
-        with contextlib.closing(PointStore.open(output.path, store_dir=output.store)) as store:
-            recorded = _recorded(store, existing, inputs, restart=output.restart)
+        opened = PointStore.open(
+            output.path, store_dir=output.store, restart=output.restart
+        )
+        with contextlib.closing(opened) as store:
+            recorded = _recorded(store, existing, inputs)
             try:
                 report = _evaluate(inputs, recorded, store, clock, observer, kept=True)
             except EvaluationInterrupted as interrupt:
@@ -133,6 +143,24 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
             save_landscape(report.landscape, output.path)
             store.remove()
     return report
+
+
+def _check_outputs(output: OutputOptions) -> None:
+    """Refuse early what could not be written in the end.
+
+    Raises:
+        UsageError: If two outputs are one file.
+        OutputError: If one of them cannot be written.
+    """
+    check_writable(output.path)
+    if output.save_directions is None:
+        return
+    if output.save_directions.resolve() == output.path.resolve():
+        raise UsageError(
+            f"expected two files for the surface and the directions, got {output.path} for "
+            "both; choose another --save-directions"
+        )
+    check_writable(output.save_directions)
 
 
 def _existing(path: Path, inputs: EvalInputs) -> Landscape | None:
@@ -177,12 +205,9 @@ def _leftover_store(output: OutputOptions) -> None:
 
 
 def _recorded(
-    store: PointStore, existing: Landscape | None, inputs: EvalInputs, *, restart: bool
+    store: PointStore, existing: Landscape | None, inputs: EvalInputs
 ) -> Plan | None:
     """Return the plan of the points that are there, all of them now in the store."""
-    if restart:
-        store.clear()
-        return None
     if store.spec is not None:
         _refuse_other_spec(store.spec, inputs, store.path)
         return store.plan
