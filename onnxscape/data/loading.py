@@ -1,0 +1,143 @@
+"""From what a user writes, a name, files or a function, to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxscape.data.arrays import read_npy, read_npz
+from onnxscape.data.dataset import LABELS, SINGLE, Dataset
+from onnxscape.data.hdf5 import read_hdf5
+from onnxscape.data.idx import read_idx
+from onnxscape.data.image_folder import read_image_folder
+from onnxscape.data.python_function import call_function, is_function_reference
+from onnxscape.data.registry import NAMED, load_named, similar_name
+from onnxscape.errors import DataError, UnknownDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+FORMS = (
+    "a .npz or .h5 file with x and y, a pair x.npy,y.npy, a pair of IDX files images,labels, "
+    "a folder with one subfolder of images per class, or module:function"
+)
+"""What data may be besides a name."""
+
+_HDF5 = frozenset({".h5", ".hdf5", ".hdf", ".he5"})
+_FILE_SUFFIXES = _HDF5 | {".npz", ".npy", ".gz", ".idx"}
+
+
+def load_dataset(
+    reference: str,
+    *,
+    split: str = "train",
+    data_dir: Path | None = None,
+    report: Callable[[str], None] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Dataset:
+    """Read data by name, from files, or from a function of the user's.
+
+    Args:
+        reference: A name of `list_datasets`; a .npz or HDF5 file with `x` and `y` (or arrays
+            named like the model's inputs, and `y`); `x.npy,y.npy`; `images,labels` in IDX
+            format; a folder of images by class; or `module:function`, which is imported and
+            called, and returns `(x, y)` or a dict. A file named like a data set is reached
+            as `./name`.
+        split: `train` or `test`, for names and functions; files hold one split.
+        data_dir: Where data known by name is kept; None for the user's cache folder.
+        report: Told what happens, one line at a time.
+        progress: Told the bytes done of a download and, if known, their total.
+
+    Returns:
+        All samples of the split.
+
+    Raises:
+        UnknownDataError: If the reference is neither a name nor anything else.
+        DataUnavailableError: If a known data set cannot be had.
+        DataError: If files are missing, unreadable or hold no usable samples.
+    """
+    if reference in NAMED:
+        return load_named(
+            reference,
+            split=split,
+            data_dir=data_dir,
+            report=report or (lambda _line: None),
+            progress=progress,
+        )
+    path = _path(reference)
+    if path.is_dir():
+        images, classes = read_image_folder(path)
+        return Dataset(
+            name=path.resolve().name,
+            fields={SINGLE: images},
+            labels=classes,
+            layout="NHWC" if images.ndim == 4 else None,
+        )
+    if path.exists():
+        return _from_arrays(_read_file(path), path.name)
+    parts = [_path(part.strip()) for part in reference.split(",")]
+    if len(parts) == 2:
+        return _from_arrays(_read_pair(*parts), ",".join(part.name for part in parts))
+    if _looks_like_path(reference):
+        raise DataError(f"{reference} does not exist (looked in {Path.cwd()})")
+    if is_function_reference(reference):
+        return _from_arrays(call_function(reference, split), f"{reference} {split}")
+    near = similar_name(reference)
+    hint = "" if near is None else f"; did you mean {near}?"
+    raise UnknownDataError(
+        f"no data set or file {reference!r}{hint} Known names: {', '.join(NAMED)}. Data may "
+        f"also be {FORMS}"
+    )
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~ or ~user of somebody unknown
+        return Path(text)
+
+
+def _looks_like_path(reference: str) -> bool:
+    return (
+        "/" in reference
+        or "\\" in reference
+        or reference.startswith(("~", "."))
+        or Path(reference).suffix.lower() in _FILE_SUFFIXES
+    )
+
+
+def _read_file(path: Path) -> Mapping[str, NDArray[Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return read_npz(path)
+    if suffix in _HDF5:
+        return read_hdf5(path)
+    if suffix == ".npy":
+        raise DataError(f"{path} holds one array; expected a pair x.npy,y.npy")
+    raise DataError(f"{path} is no data file that is known; expected {FORMS}")
+
+
+def _read_pair(first: Path, second: Path) -> Mapping[str, NDArray[Any]]:
+    for path in (first, second):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist (looked in {Path.cwd()})")
+    suffixes = {first.suffix.lower(), second.suffix.lower()}
+    if suffixes & (_HDF5 | {".npz"}):
+        raise DataError(f"expected one file with x and y, got the pair {first},{second}")
+    return {SINGLE: _read_array(first), LABELS: _read_array(second)}
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    return read_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str) -> Dataset:
+    if LABELS not in arrays:
+        raise DataError(
+            f"{name} has no labels: expected an array 'y', got "
+            f"{', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    fields = {key: values for key, values in arrays.items() if key != LABELS}
+    return Dataset(name=name, fields=fields, labels=arrays[LABELS])
