@@ -41,6 +41,16 @@ class Transpose:
 Step = Reshape | Transpose
 
 
+def rearranged(tensor: NDArray[Any], steps: tuple[Step, ...]) -> NDArray[Any]:
+    """Return a tensor's elements after some steps; a view where possible."""
+    for step in steps:
+        if isinstance(step, Reshape):
+            tensor = tensor.reshape(step.shape)
+        else:
+            tensor = tensor.transpose(step.permutation)
+    return tensor
+
+
 @dataclass(frozen=True, slots=True)
 class FilterLayout:
     """How a tensor's elements are arranged into filters.
@@ -95,12 +105,7 @@ class FilterLayout:
 
     def to_filters(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Return the tensor as a matrix [filters, elements]; a view where possible."""
-        for step in self.steps:
-            if isinstance(step, Reshape):
-                tensor = tensor.reshape(step.shape)
-            else:
-                tensor = tensor.transpose(step.permutation)
-        return tensor
+        return rearranged(tensor, self.steps)
 
     def from_filters(self, matrix: NDArray[Any]) -> NDArray[Any]:
         """Return the tensor of a matrix [filters, elements]: the inverse of `to_filters`."""

@@ -43,6 +43,8 @@ class Axis:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and math.isfinite(self.stop)):
             raise GridError(f"an axis needs a finite range, got {self}; e.g. -1:1:25")
+        if not math.isfinite(self.stop - self.start):
+            raise GridError(f"an axis must not be wider than float64 holds, got {self}")
         if self.num < 2:
             raise GridError(f"an axis needs at least 2 points, got {self}; e.g. -1:1:25")
         if self.start >= self.stop:

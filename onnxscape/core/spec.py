@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 from onnxscape.core.grid import Axis, Grid
@@ -78,8 +79,9 @@ class EvalSpec:
         Raises:
             SurfaceFileError: If a field is missing, unknown or of another type.
         """
-        fields = dict(values)
         try:
+            fields = dict(values)
+            _check_types(fields)
             axes = [fields.pop(name) for name in ("x", "y")]
             x, y = (
                 None if a is None else Axis(float(a[0]), float(a[1]), int(a[2])) for a in axes
@@ -115,6 +117,31 @@ class EvalSpec:
             for name in mine
             if mine[name] != theirs[name]
         ]
+
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "model": str,
+    "data": str,
+    "preprocessing": dict,
+    "samples": int,
+    "population": int,
+    "loss": str,
+    "metrics": list,
+    "seed": (int, NoneType),
+    "normalization": (str, NoneType),
+    "ignore": (str, NoneType),
+    "orthogonal": (bool, NoneType),
+    "directions": (str, NoneType),
+    "precision": str,
+    "scheme": int,
+}
+"""JSON type of each field but the axes."""
+
+
+def _check_types(fields: Mapping[str, Any]) -> None:
+    for name, expected in _TYPES.items():
+        if name in fields and not isinstance(fields[name], expected):
+            raise TypeError(f"{name} is {fields[name]!r}")
 
 
 def _short(value: object) -> str:

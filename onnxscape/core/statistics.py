@@ -23,10 +23,15 @@ def exact_mean(values: NDArray[np.float64]) -> float:
     Returns:
         The mean.
     """
-    if np.isfinite(values).all():
+    if not np.isfinite(values).all():
+        with np.errstate(invalid="ignore", over="ignore"):
+            return float(values.sum() / values.size)
+    try:
         return math.fsum(values.tolist()) / values.size
-    with np.errstate(invalid="ignore"):
-        return float(values.sum() / values.size)
+    except OverflowError:
+        # The sum leaves float64, the mean does not; powers of two divide exactly.
+        scaled, exponent = _scaled(values)
+        return math.ldexp(math.fsum(scaled.tolist()) / values.size, exponent)
 
 
 def standard_error(losses: NDArray[np.float64], population: int) -> float:
@@ -44,9 +49,16 @@ def standard_error(losses: NDArray[np.float64], population: int) -> float:
     n = losses.size
     if n < 2 or not np.isfinite(losses).all():
         return math.nan
-    mean = exact_mean(losses)
-    variance = math.fsum(((losses - mean) ** 2).tolist()) / (n - 1)
-    return math.sqrt(variance / n * (1.0 - n / population))
+    scaled, exponent = _scaled(losses)
+    mean = exact_mean(scaled)
+    variance = math.fsum(((scaled - mean) ** 2).tolist()) / (n - 1)
+    return math.ldexp(math.sqrt(variance / n * (1.0 - n / population)), exponent)
+
+
+def _scaled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return values / 2^e, none above 1 in magnitude, and e: their squares are finite."""
+    exponent = math.frexp(float(np.abs(values).max()))[1]
+    return np.ldexp(values, -exponent), exponent
 
 
 def summarize(

@@ -85,10 +85,10 @@ def load_dataset(
     if is_function_reference(reference):
         return _from_arrays(call_function(reference, split), f"{reference} {split}")
     near = similar_name(reference)
-    hint = "" if near is None else f"; did you mean {near}?"
+    hint = "" if near is None else f" (did you mean {near}?)"
     raise UnknownDataError(
-        f"no data set or file {reference!r}{hint} Known names: {', '.join(NAMED)}. Data may "
-        f"also be {FORMS}"
+        f"no data set or file {reference!r}{hint}; known names are {', '.join(NAMED)}, and "
+        f"data may also be {FORMS}"
     )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _Choice = TypeVar("_Choice", bound="StrEnum")
 
+_OPTIONS = frozenset(EvalRequest.__slots__) - {"normalization"}  # here it is `normalize`
+
 
 def evaluate(
     model: Model,
@@ -68,12 +70,12 @@ def evaluate(
             with the weights.
         out: Surface file to write; it also keeps finished points through interrupts.
         restart: Whether to throw away what `out` holds.
-        store: Folder for the live point store; beside `out` by default.
+        store: Folder for the live point store; beside `out` by default, and needs it.
         save_directions: Direction file to write; needs `out`.
         observer: Told what happens; silent by default.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
-            `directions`, `orthogonal`, `batch_size`, `device`, `threads`, `strategy`,
-            `layout`, `mean`, `std`, `scale`, `data_dir`.
+            `metrics`, `directions`, `orthogonal`, `batch_size`, `device`, `threads`,
+            `strategy`, `layout`, `mean`, `std`, `scale`, `data_dir`.
 
     Returns:
         The landscape.
@@ -83,7 +85,7 @@ def evaluate(
         OnnxscapeError: If the request cannot be carried out.
         EvaluationInterrupted: On an interrupt; its `report.landscape` holds what is there.
     """
-    unknown = set(options) - set(EvalRequest.__slots__) | {"normalization"} & set(options)
+    unknown = set(options) - _OPTIONS
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))} for evaluate()")
     request = EvalRequest(
@@ -96,6 +98,8 @@ def evaluate(
     )
     observer = observer or SilentObserver()
     if out is None:
+        if store is not None or save_directions is not None:
+            raise UsageError("store and save_directions need out, the surface file to write")
         return run_in_memory(request, observer).landscape
     output = OutputOptions(
         path=Path(out),

@@ -125,9 +125,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
             return Report(
                 landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
             )
-        opened = PointStore.open(
-            output.path, store_dir=output.store, restart=output.restart
-        )
+        opened = PointStore.open(output.path, store_dir=output.store, restart=output.restart)
         with contextlib.closing(opened) as store:
             recorded = _recorded(store, existing, inputs)
             try:
@@ -155,12 +153,12 @@ def _check_outputs(output: OutputOptions) -> None:
     check_writable(output.path)
     if output.save_directions is None:
         return
+    check_writable(output.save_directions)
     if output.save_directions.resolve() == output.path.resolve():
         raise UsageError(
             f"expected two files for the surface and the directions, got {output.path} for "
             "both; choose another --save-directions"
         )
-    check_writable(output.save_directions)
 
 
 def _existing(path: Path, inputs: EvalInputs) -> Landscape | None:

@@ -15,7 +15,7 @@ from onnx_ir.passes.common import (
     RemoveInitializersFromInputsPass,
 )
 
-from onnxscape.errors import ModelFileError, UnsupportedModelError
+from onnxscape.errors import ModelFileError, OnnxscapeError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,16 +44,55 @@ def canonical(proto: onnx.ModelProto) -> ir.Model:
         UnsupportedModelError: If a node only makes sense in training, or the opset is too old.
     """
     try:
+        _refuse_sparse_weights(proto)
         model = ir.from_proto(proto)
         for apply in PASSES:
             apply(model)
-    except (UnsupportedModelError, ModelFileError):
+    except OnnxscapeError:
         raise
     except Exception as error:
-        # The graph library raises what its inner loops raise; for the user it is one thing.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"the model's graph is broken: {reason}") from error
+        raise broken_graph(error) from error
     return model
+
+
+def broken_graph(error: Exception) -> ModelFileError:
+    """Say in one line what is wrong with a graph.
+
+    Args:
+        error: What the graph library raised: whatever its inner loops raise.
+
+    Returns:
+        The error for the user.
+    """
+    cause: BaseException = error
+    while isinstance(cause, ir.passes.PassError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    return ModelFileError(
+        f"the model's graph is broken: {reason}; export it again, and check it with "
+        "onnx.checker.check_model"
+    )
+
+
+def _refuse_sparse_weights(proto: onnx.ModelProto) -> None:
+    """The graph library would drop them.
+
+    Raises:
+        UnsupportedModelError: If there are any.
+    """
+    if proto.graph.sparse_initializer:
+        name = proto.graph.sparse_initializer[0].values.name
+        raise UnsupportedModelError(
+            f"the weight {name!r} is stored as a sparse tensor, which cannot be moved; "
+            "export the model with dense weights"
+        )
+
+
+def _name_default_domain(model: ir.Model) -> None:
+    """After: the default operator set is called "", not by its other name."""
+    version = model.opset_imports.pop("ai.onnx", None)
+    if version is not None:
+        model.opset_imports.setdefault("", version)
 
 
 def _free_initializers(model: ir.Model) -> None:
@@ -65,6 +104,11 @@ def _inline_functions(model: ir.Model) -> None:
     """After: no node calls a model-local function."""
     if model.functions:
         InlinePass()(model)
+
+
+def _sort_nodes(model: ir.Model) -> None:
+    """After: every node stands behind those it depends on; none depends on itself."""
+    model.graph.sort()
 
 
 def _lift_constants(model: ir.Model) -> None:
@@ -112,9 +156,11 @@ def _refuse_training_mode(model: ir.Model) -> None:
 
 
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
+    _name_default_domain,
     _refuse_old_opsets,
     _free_initializers,
     _inline_functions,
+    _sort_nodes,
     _lift_constants,
     _raise_ir_version,
     _refuse_training_mode,

@@ -98,7 +98,9 @@ def _bias_is_constant(node: ir.Node, filters: int, moved: Collection[str]) -> bo
     operand = resolve(bias)
     if operand is None or operand.source.name in moved:
         return False
-    return math.prod(operand.shape) in {1, filters}
+    # Gemm also takes [M, 1], a bias per sample: that is none of the channels'.
+    size = math.prod(operand.shape)
+    return size == 1 or (size == filters and operand.shape[-1] == filters)
 
 
 def _plain_gemm(node: ir.Node) -> bool:
@@ -115,8 +117,8 @@ def _fold(
 ) -> FoldedWeight:
     bias = np.zeros(norm.scale.size)
     operand = resolve(_bias(node))
-    if operand is not None and operand.source.const_value is not None:
-        bias = bias + operand.source.const_value.numpy().astype(np.float64).ravel()
+    if operand is not None:
+        bias = bias + operand.float64().ravel()
     weight = FoldedWeight(parameter, f"{parameter.name}::folded", norm.scale)
     dtype = parameter.values.dtype
     values = {

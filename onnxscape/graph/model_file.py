@@ -16,7 +16,7 @@ from onnxscape.core.samples import TensorSignature
 from onnxscape.errors import ModelFileError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_BYTES = 2**31 - 1
 """Largest model, external data included: what one protobuf message can hold."""
@@ -81,7 +81,7 @@ def read_model(source: str | Path | bytes | onnx.ModelProto, name: str = "model"
     proto = _parse(content, str(path) if path else name)
     sha = hashlib.sha256(content)
     external = False
-    for tensor in _tensors(proto.graph):
+    for tensor in _all_tensors(proto):
         if uses_external_data(tensor):
             external = True
             _load_external(tensor, path)
@@ -123,10 +123,21 @@ def _parse(content: bytes, where: str) -> onnx.ModelProto:
     return proto
 
 
+def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of a model: none may point to a file unchecked."""
+    yield from _tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of a graph, those in attributes and subgraphs too."""
     yield from graph.initializer
-    for node in graph.node:
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors in attributes, and those of subgraphs."""
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t

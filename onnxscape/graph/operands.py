@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from onnxscape.core.filters import Reshape, Step, Transpose
+from onnxscape.core.filters import Reshape, Step, Transpose, rearranged
 from onnxscape.graph.operators import attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Operand:
     source_shape: tuple[int, ...]
     view: tuple[Step, ...]
     shape: tuple[int, ...]
+
+    def float64(self) -> NDArray[np.float64]:
+        """Return the operand's own values, after the view, shaped `shape`."""
+        assert self.source.const_value is not None  # noqa: S101 - resolve() only gives such
+        return rearranged(self.source.const_value.numpy(), self.view).astype(np.float64)
 
 
 def resolve(value: ir.Value | None) -> Operand | None:
@@ -123,7 +131,8 @@ def _step(node: ir.Node, shape: tuple[int, ...]) -> Step | None:
 def _new_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     rank = len(shape)
     if node.op_type == "Flatten":
-        axis = attribute(node, "axis", 1) % (rank + 1)
+        axis = attribute(node, "axis", 1)
+        axis += rank if axis < 0 else 0
         return (math.prod(shape[:axis]), math.prod(shape[axis:]))
     if node.op_type == "Reshape":
         return _reshaped(shape, _integers(node, "shape"))

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
-from onnxscape.core.filters import Reshape
+from onnxscape.core.filters import rearranged
 from onnxscape.core.parameter import Parameter, Role
 from onnxscape.graph.operands import Operand, in_evaluation_order, resolve
 from onnxscape.graph.operators import ARITHMETIC, ROLES, WEIGHTS
 from onnxscape.graph.scales import signs_behind
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
     from numpy.typing import NDArray
 
     from onnxscape.core.filters import FilterLayout
@@ -34,6 +34,7 @@ class _Finding:
     filter_axis: int | None = None
     noise_key: int | None = None
     signs: NDArray[np.float64] | None = None
+    merged: bool = False
 
 
 def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
@@ -51,6 +52,7 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
     for node in in_evaluation_order(model.graph):
         _visit(node, findings, behind_weights)
     parameters = []
+    merged = []
     for name, value in model.graph.initializers.items():
         finding = findings.get(name)
         tensor = value.const_value
@@ -66,6 +68,8 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
                 f"tensor {name!r} {list(values.shape)} of {finding.op} is not moved: "
                 f"{finding.op} is not known to have weights there"
             )
+        if finding.merged:
+            merged.append(name)
         parameters.append(
             Parameter(
                 name=name,
@@ -80,16 +84,34 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
                 signs=finding.signs,
             )
         )
-    inner = sum(
-        (node.op_type, slot) in WEIGHTS and node.graph is not model.graph
-        for node in model.graph.all_nodes()
-        for slot in range(len(node.inputs))
-    )
-    if inner:
+    if merged:
         warnings.append(
-            f"{inner} weight operands inside If, Loop or Scan bodies are not moved"
+            f"{', '.join(merged)}: the exporter merged equal tensors, and these are also "
+            "running statistics; they are not moved, not even with --ignore none"
         )
+    inner = sum(map(_weights_of_bodies, model.graph))
+    if inner:
+        warnings.append(f"{inner} weights inside If, Loop or Scan bodies are not moved")
     return tuple(parameters), tuple(warnings)
+
+
+def _weights_of_bodies(node: ir.Node) -> int:
+    """Return how many weights the bodies of a control-flow node hold or capture."""
+    bodies = [
+        attr.as_graph()
+        for attr in node.attributes.values()
+        if attr.type is ir.AttributeType.GRAPH
+    ]
+    return len(
+        {
+            operand.source
+            for body in bodies
+            for inner in body.all_nodes()
+            for slot, value in enumerate(inner.inputs)
+            if (operand := resolve(value)) is not None
+            and _role(inner, slot, operand, behind=False) is Role.WEIGHT
+        }
+    )
 
 
 def _visit(node: ir.Node, findings: dict[str, _Finding], behind_weights: set[ir.Node]) -> None:
@@ -110,6 +132,9 @@ def _visit(node: ir.Node, findings: dict[str, _Finding], behind_weights: set[ir.
             if role is Role.WEIGHT:
                 _describe_weight(known, node, slot, operand)
                 known.noise_key = sum(f.role is Role.WEIGHT for f in findings.values()) - 1
+        if role is Role.STATISTIC and known.role in {Role.BIAS, Role.NORMALIZATION}:
+            # Exporters merge equal tensors: moving this scale would move a variance.
+            known.role, known.merged = role, True
         if node.name and node.name not in known.nodes:
             known.nodes.append(node.name)
         behind = behind or role is Role.WEIGHT
@@ -140,7 +165,7 @@ def _describe_weight(finding: _Finding, node: ir.Node, slot: int, operand: Opera
     finding.filter_axis = _source_axis(axis, operand)
     channel_axis = rule.channel_axis(operand.shape)
     rank = _output_rank(node, operand)
-    if channel_axis is not None and rank is not None:
+    if channel_axis is not None:
         finding.signs = signs_behind(node, layout.filters, rank, channel_axis)
 
 
@@ -150,13 +175,7 @@ def _source_axis(axis: int | None, operand: Operand) -> int | None:
         return axis
     shape = operand.source_shape
     index = np.arange(int(np.prod(shape))).reshape(shape)
-    from_source = index
-    for step in operand.view:
-        from_source = (
-            from_source.reshape(step.shape)
-            if isinstance(step, Reshape)
-            else from_source.transpose(step.permutation)
-        )
+    from_source = rearranged(index, operand.view)
     rows = np.moveaxis(from_source, axis, 0).reshape(from_source.shape[axis], -1)
     for candidate in range(len(shape)):
         if shape[candidate] == rows.shape[0]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnxscape.graph.canonical import canonical
+from onnxscape.graph.canonical import broken_graph, canonical
 from onnxscape.graph.folding import fold_batch_norms, scaled
 from onnxscape.graph.heads import LossHead, graft_loss
 from onnxscape.graph.parameters import find_parameters
@@ -122,7 +122,11 @@ def analyse(file: ModelFile) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
         ModelFileError: If its graph is broken.
         UnsupportedModelError: If it cannot be handled.
     """
-    return find_parameters(canonical(file.proto))
+    model = canonical(file.proto)
+    try:
+        return find_parameters(model)
+    except Exception as error:
+        raise broken_graph(error) from error
 
 
 def prepare(
@@ -198,12 +202,27 @@ def rebuilt(file: ModelFile, values: Mapping[str, NDArray[np.floating]]) -> byte
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(file.proto)
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    if not values.keys() <= _names(proto.graph) and proto.functions:
+        # Weights inside a function get their names where the function is inlined.
+        proto = ir.to_proto(canonical(file.proto))
+    left = dict(values)
+    for tensor in proto.graph.initializer:
+        if tensor.name in left:
+            tensor.CopyFrom(_tensor(left.pop(tensor.name), tensor.name))
     for node in proto.graph.node:
-        if node.op_type == "Constant":
-            tensors.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
-    for name, array in values.items():
-        tensors[name].CopyFrom(
-            onnx.numpy_helper.from_array(np.ascontiguousarray(array), tensors[name].name)
-        )
+        if node.op_type == "Constant" and node.output[0] in left:
+            value = _tensor(left.pop(node.output[0]), "")
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("value", value))
+    if left:
+        raise KeyError(f"{file.name} has no tensors {sorted(left)}")
     return proto.SerializeToString()
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    constants = (node.output[0] for node in graph.node if node.op_type == "Constant")
+    return {tensor.name for tensor in graph.initializer}.union(constants)
+
+
+def _tensor(array: NDArray[np.floating], name: str) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)

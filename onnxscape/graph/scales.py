@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def batch_norm(node: ir.Node) -> BatchNorm | None:
     if node.op_type != "BatchNormalization":
         return None
     operands = [resolve(value) for value in node.inputs[1:5]]
-    values = [_float64(operand.source) for operand in operands if operand is not None]
+    values = [operand.float64() for operand in operands if operand is not None]
     if len(values) != 4 or len({value.size for value in values}) != 1:
         return None
     gamma, beta, mean, variance = (value.ravel() for value in values)
@@ -65,15 +66,15 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
 
 
 def signs_behind(
-    node: ir.Node, filters: int, rank: int, channel_axis: int
+    node: ir.Node, filters: int, rank: int | None, channel_axis: int
 ) -> NDArray[np.float64] | None:
     """Find the sign of what multiplies each output channel before anything else uses it.
 
     Args:
         node: The operator of the weight.
         filters: Number of its output channels.
-        rank: Number of axes of its output.
-        channel_axis: The axis that counts the channels.
+        rank: Number of axes of its output; None if the file does not tell.
+        channel_axis: The axis that counts the channels; -1 or not negative.
 
     Returns:
         +1 or -1 per filter [filters]; None if nothing multiplies the channels. A factor of 0
@@ -96,27 +97,35 @@ _NO_FACTOR = np.zeros(0)
 
 
 def _factor(
-    node: ir.Node, filters: int, rank: int, channel_axis: int
+    node: ir.Node, filters: int, rank: int | None, channel_axis: int
 ) -> NDArray[np.float64] | None:
     """Return a node's factor per channel, empty if it has none; None if it ends the chain."""
     if node.op_type == "Identity":
         return _NO_FACTOR
     if node.op_type == "BatchNormalization":
-        norm = batch_norm(node) if channel_axis % rank == 1 else None
+        # Where the rank is not told, [batch, channels] is what people normalize.
+        second = channel_axis == 1 or (channel_axis == -1 and rank in {None, 2})
+        norm = batch_norm(node) if second else None
         return norm.scale if norm is not None and norm.scale.size == filters else None
     constants = [operand for value in node.inputs if (operand := resolve(value)) is not None]
     if len(node.inputs) != 2 or len(constants) != 1:
         return None
     if node.op_type == "Add":
         return _NO_FACTOR
-    shape = constants[0].shape
-    aligned = (1,) * (rank - len(shape)) + shape
-    expected = tuple(filters if i == channel_axis % rank else 1 for i in range(rank))
-    if node.op_type != "Mul" or aligned != expected:
+    if node.op_type != "Mul" or not _per_channel(
+        constants[0].shape, filters, rank, channel_axis
+    ):
         return None
-    return _float64(constants[0].source).ravel()
+    return constants[0].float64().ravel()
 
 
-def _float64(value: ir.Value) -> NDArray[np.float64]:
-    assert value.const_value is not None  # noqa: S101 - resolve() only returns such
-    return value.const_value.numpy().astype(np.float64)
+def _per_channel(
+    shape: tuple[int, ...], filters: int, rank: int | None, channel_axis: int
+) -> bool:
+    """Return whether a tensor that is broadcast holds one number per channel."""
+    if math.prod(shape) != filters:
+        return False
+    if channel_axis >= 0 and rank is not None:
+        shape = ((1,) * (rank - len(shape)) + shape)[: channel_axis + 1]
+    # Shapes are aligned at their ends: the last axis is the last one whatever the rank.
+    return filters == 1 or shape[-1] == filters

@@ -49,8 +49,6 @@ class OverridingInputs:
         threads: int,
         pad: bool = False,
     ) -> None:
-        # cuDNN plans anew whenever a shape changes: one shape for all batches.
-        pad = pad or device.kind == "cuda"
         self._device = device
         self._session = open_session(
             prepared.with_overridable_weights(), device, session_options(threads)
@@ -61,8 +59,11 @@ class OverridingInputs:
         self._weights = [self._buffer(weight.copy()) for weight in self._path.at(0.0, 0.0)]
         self._samples = len(samples)
         self._population = samples.population
-        cut = batches(samples, prepared, batch, pad=pad)
+        # cuDNN plans anew whenever a shape changes: one shape for all batches on a GPU.
+        cut = batches(samples, prepared, batch, pad=pad or device.kind == "cuda")
         self._counts = [part.count for part in cut]
+        # Rows that are there for the GPU's sake only are not handed out.
+        self._rows = batch if pad else self._counts[0]
         self._feeds = [
             {
                 name: self._buffer(np.ascontiguousarray(array))
@@ -98,7 +99,7 @@ class OverridingInputs:
             [batch, ...].
         """
         self._move(alpha, beta)
-        return self._run(self._feeds[0], [self._output])[0]
+        return self._run(self._feeds[0], [self._output])[0][: self._rows]
 
     def estimate(self) -> float:
         """Return how many seconds one point is going to take.

@@ -58,7 +58,7 @@ def fixed_batch(inputs: Sequence[TensorSignature]) -> int | None:
     Args:
         inputs: The model's inputs.
     """
-    sizes = {signature.shape[0] for signature in inputs if signature.shape}
+    sizes = {signature.shape[0] for signature in inputs if signature.shape} - {None}
     return next(iter(sizes)) if len(sizes) == 1 else None
 
 

@@ -151,7 +151,7 @@ def compare(ours: NDArray[Any], expected: NDArray[Any], where: str) -> None:
         )
     if not finite.any():
         return
-    difference = float(np.abs(ours - expected)[finite].max())
+    difference = float(np.abs(ours[finite] - expected[finite]).max())
     largest = float(np.abs(expected[finite]).max())
     if difference > TOLERANCE * largest:
         raise SelfTestError(

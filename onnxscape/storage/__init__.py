@@ -1,1 +1,27 @@
 """Files: the live point store, surfaces, directions."""
+
+from __future__ import annotations
+
+from onnxscape.storage.atomic import check_writable, write_atomically
+from onnxscape.storage.direction_file import (
+    DirectionFile,
+    StoredTensor,
+    load_directions,
+    save_directions,
+)
+from onnxscape.storage.point_store import PointStore
+from onnxscape.storage.surface_file import load_landscape, save_landscape
+from onnxscape.storage.writer_lock import WriterLock
+
+__all__ = [
+    "DirectionFile",
+    "PointStore",
+    "StoredTensor",
+    "WriterLock",
+    "check_writable",
+    "load_directions",
+    "load_landscape",
+    "save_directions",
+    "save_landscape",
+    "write_atomically",
+]
