@@ -1,0 +1,82 @@
+"""Saving pictures: whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import matplotlib as mpl
+
+from onnxscape.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+    from pathlib import Path
+
+    from onnxscape.plots.drawing.style import Picture
+
+_TEXT_AS_TEXT = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "onnxscape"}
+"""Fonts that publishers take (no Type 3), text that can be searched, ids without chance."""
+
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"Creator": "onnxscape", "CreationDate": None},
+    ".svg": {"Creator": "onnxscape", "Date": None},
+}
+"""No dates: the same landscape gives the same bytes."""
+
+_lock = threading.Lock()
+
+
+def save(picture: Picture, path: Path, *, dpi: int = 200) -> None:
+    """Write a picture beside its place and move it there.
+
+    Args:
+        picture: What to write.
+        path: Where, with suffix `.png`, `.pdf` or `.svg`; a file there is replaced.
+        dpi: Resolution of pixels.
+
+    Raises:
+        OutputError: If the file cannot be written; what was there is left as it was.
+    """
+    suffix = path.suffix.lower()
+    buffer = io.BytesIO()
+    with _text_as_text():
+        picture.savefig(
+            buffer,
+            format=suffix[1:],
+            dpi=dpi,
+            bbox_inches="tight",
+            pad_inches=0.05,
+            facecolor="white",
+            metadata=_METADATA[suffix],
+        )
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(buffer.getbuffer())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OutputError(
+            f"cannot write the picture {path}: {reason}; choose another place"
+        ) from error
+
+
+@contextmanager
+def _text_as_text() -> Iterator[None]:
+    """Set for a moment, one thread at a time, what matplotlib reads from globals alone."""
+    settings = cast("MutableMapping[str, Any]", mpl.rcParams)
+    with _lock:
+        before = {key: settings[key] for key in _TEXT_AS_TEXT}
+        settings.update(_TEXT_AS_TEXT)
+        try:
+            yield
+        finally:
+            settings.update(before)

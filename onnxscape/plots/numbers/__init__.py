@@ -1,0 +1,1 @@
+"""The numbers of a figure: scales, levels, ticks, cells and words, without any drawing."""
