@@ -81,6 +81,7 @@ def draw(
         UsageError: If the kind does not fit the grid, the metric is not there, the suffix
             is not known, or scale, levels or ends make no sense.
         OutputError: If the file cannot be written.
+        StorageError: If the disk is full or fails.
     """
     return _draw(
         [landscape],
@@ -130,6 +131,7 @@ def draw_side_by_side(
         UsageError: As for `draw`; also for lines among planes, too many landscapes, or
             another number of titles.
         OutputError: If the file cannot be written.
+        StorageError: If the disk is full or fails.
     """
     if not 1 <= len(landscapes) <= _MOST_PANELS:
         raise UsageError(
@@ -171,6 +173,7 @@ def save_all(
 
     Raises:
         OutputError: If a file cannot be written; pictures written before are kept.
+        StorageError: If the disk is full or fails.
     """
     paths = []
     for kind in kinds_for(landscape):

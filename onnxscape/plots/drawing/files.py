@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import secrets
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib as mpl
 
-from onnxscape.errors import OutputError
+from onnxscape.errors import OutputError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -28,6 +29,8 @@ _METADATA = {
 }
 """No dates: the same landscape gives the same bytes."""
 
+_STORAGE_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
 _lock = threading.Lock()
 
 
@@ -41,6 +44,7 @@ def save(picture: Picture, path: Path, *, dpi: int = 200) -> None:
 
     Raises:
         OutputError: If the file cannot be written; what was there is left as it was.
+        StorageError: If the disk is full or fails.
     """
     suffix = path.suffix.lower()
     buffer = io.BytesIO()
@@ -64,6 +68,11 @@ def save(picture: Picture, path: Path, *, dpi: int = 200) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        if error.errno in _STORAGE_FAILURES:
+            raise StorageError(
+                f"cannot write the picture {path}: {reason}; the surface is kept: make room "
+                "and draw it with `onnxscape plot`"
+            ) from error
         raise OutputError(
             f"cannot write the picture {path}: {reason}; choose another place"
         ) from error

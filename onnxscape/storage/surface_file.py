@@ -1,0 +1,192 @@
+"""Surface files (HDF5): written once and whole, read with care."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.core.landscape import Landscape
+from onnxscape.errors import SurfaceFileError, UsageError
+from onnxscape.storage.atomic import write_atomically
+from onnxscape.storage.hdf5_safety import UntrustedHdf5, hdf5_image, open_untrusted
+from onnxscape.storage.recorded import (
+    plan_from_json,
+    provenance_from_json,
+    provenance_to_json,
+    spec_from_json,
+)
+from onnxscape.storage.reference_surface import read_reference_surface
+from onnxscape.storage.stored_grid import COORDINATES, read_grid
+from onnxscape.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import h5py
+    from numpy.typing import NDArray
+
+FORMAT = 1
+"""Version of the file's layout, kept in the attribute `onnxscape_format`."""
+
+_CENTER = "center_"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
+
+
+def save_landscape(landscape: Landscape, path: Path) -> None:
+    """Write a landscape as a surface file, atomically.
+
+    Args:
+        landscape: The result, complete or not. `provenance["split"]` (else `train`) names
+            the copies made for the plotting scripts of the reference implementation.
+        path: The HDF5 file to write or replace.
+
+    Raises:
+        UsageError: If a surface does not fit the grid, or a metric's name cannot be used.
+        StorageError: If the file could not be written; an older one is as it was.
+    """
+    split = _split(landscape.provenance)
+    _check(landscape, split)
+    write_atomically(path, hdf5_image(lambda file: _fill(file, landscape, split)))
+
+
+def load_landscape(path: str | Path) -> Landscape:
+    """Read a surface file of ours or of the reference implementation.
+
+    A file of the reference has neither spec nor plan. Its first loss of `train_loss` and
+    `test_loss` is taken, percent become fractions, and its values of 0 or less count as not
+    evaluated, as they do there.
+
+    Args:
+        path: The HDF5 file; it need not be trusted.
+
+    Returns:
+        The landscape, with all values to the bit as they were saved.
+
+    Raises:
+        SurfaceFileError: If it is missing, damaged, harmful, or no surface, or was written by
+            a newer version.
+    """
+    with open_untrusted(Path(path), SurfaceFileError) as source:
+        version = source.number("onnxscape_format")
+        if version is None:
+            return read_reference_surface(source)
+        if version != FORMAT:
+            source.refuse(
+                f"the surface has format {version:g}, this version reads {FORMAT}; "
+                "update onnxscape"
+            )
+        return _read(source)
+
+
+def _split(provenance: Mapping[str, Any]) -> str:
+    return str(provenance.get("split", "train"))
+
+
+def _check(landscape: Landscape, split: str) -> None:
+    if _NAME.fullmatch(split) is None:
+        raise UsageError(f"expected a split such as train or test, got {split!r}")
+    taken = {*COORDINATES, "evaluated", *_copies(split)}
+    for name in landscape.surfaces:
+        if _NAME.fullmatch(name) is None or name in taken:
+            raise UsageError(
+                f"a metric cannot be called {name!r} in a surface file; "
+                f"use letters, digits and _, and none of {', '.join(sorted(taken))}"
+            )
+    arrays = {**landscape.surfaces, "evaluated": landscape.evaluated}
+    for name, values in arrays.items():
+        if np.shape(values) != landscape.grid.shape:
+            raise UsageError(
+                f"expected {name!r} of shape {list(landscape.grid.shape)} on this grid, "
+                f"got {list(np.shape(values))}"
+            )
+    if "loss" not in landscape.surfaces:
+        raise UsageError("a landscape needs the surface 'loss' to be saved")
+
+
+def _copies(split: str) -> tuple[str, str]:
+    """Return the names under which the reference's scripts look for loss and accuracy."""
+    return f"{split}_loss", f"{split}_acc"
+
+
+def _fill(file: h5py.File, landscape: Landscape, split: str) -> None:
+    attributes: dict[str, str | int | bool | float | np.float64] = {
+        "onnxscape_format": FORMAT,
+        "onnxscape_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "complete": landscape.complete,
+        "provenance": provenance_to_json(landscape.provenance),
+    }
+    if landscape.spec is not None:
+        attributes["spec"] = landscape.spec.to_json()
+    if landscape.plan is not None:
+        attributes["plan"] = landscape.plan.to_json()
+    for name, value in landscape.center.items():
+        attributes[_CENTER + name] = np.float64(value)
+    for name, attribute in attributes.items():
+        file.attrs[name] = attribute
+
+    grid = landscape.grid
+    for name, coordinates in zip(COORDINATES, (grid.alphas, grid.betas), strict=True):
+        if coordinates is not None:
+            file.create_dataset(name, data=coordinates)
+    evaluated = np.asarray(landscape.evaluated, dtype=np.bool_)
+    file.create_dataset("evaluated", data=evaluated.astype(np.uint8))
+    for name, values in landscape.surfaces.items():
+        kept = np.where(evaluated, np.asarray(values, dtype=np.float64), np.nan)
+        file.create_dataset(name, data=kept)
+        if name == "accuracy":
+            file.create_dataset(_copies(split)[1], data=kept * 100.0)
+    file[_copies(split)[0]] = file["loss"]  # a hard link: the same array, not a copy
+
+
+def _read(source: UntrustedHdf5) -> Landscape:
+    texts = {name: source.text(name) for name in ("spec", "plan", "provenance")}
+    spec = spec_from_json(texts["spec"], source.path)
+    provenance = provenance_from_json(texts["provenance"], source.path)
+    grid = read_grid(source, None if spec is None else spec.grid)
+    evaluated = _on_grid(source, "evaluated", grid.shape, kinds="ub")
+
+    surfaces: dict[str, NDArray[np.float64]] = {}
+    other = {*COORDINATES, "evaluated", *_copies(_split(provenance))}
+    for name in source.arrays():
+        _, dtype = source.shape_and_type(name)
+        if name not in other and dtype.kind == "f":
+            values = _on_grid(source, name, grid.shape, kinds="f")
+            surfaces[name] = values.astype(np.float64, copy=False)
+    if "loss" not in surfaces:
+        source.refuse("a surface file needs the array 'loss', which is missing")
+    return Landscape(
+        grid=grid,
+        surfaces=surfaces,
+        evaluated=evaluated.astype(np.bool_),
+        center=_center(source),
+        spec=spec,
+        plan=plan_from_json(texts["plan"], source.path),
+        provenance=provenance,
+    )
+
+
+def _on_grid(
+    source: UntrustedHdf5, name: str, shape: tuple[int, ...], *, kinds: str
+) -> NDArray[Any]:
+    claimed, _ = source.shape_and_type(name)
+    if claimed != shape:
+        found = "nothing" if claimed is None else list(claimed)
+        source.refuse(
+            f"array {name!r} should have the grid's shape {list(shape)}, has {found}"
+        )
+    return source.array(name, kinds=kinds)
+
+
+def _center(source: UntrustedHdf5) -> dict[str, float]:
+    numbers = {
+        name.removeprefix(_CENTER): source.number(name)
+        for name in source.attributes()
+        if name.startswith(_CENTER)
+    }
+    return {name: number for name, number in numbers.items() if number is not None}
