@@ -63,7 +63,15 @@ class EvalSpec:
         values["preprocessing"] = json.loads(json.dumps(dict(self.preprocessing)))
         values["metrics"] = list(self.metrics)
         for name, axis in (("x", grid.x), ("y", grid.y)):
-            values[name] = None if axis is None else [axis.start, axis.stop, axis.num]
+            values[name] = (
+                None
+                if axis is None
+                else [
+                    float(axis.start),
+                    float(axis.stop),
+                    int(axis.num),
+                ]
+            )
         return values
 
     @classmethod
