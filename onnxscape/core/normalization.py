@@ -56,13 +56,13 @@ def normalize(
         case Normalization.FILTER:
             return d * (_row_norms(w) / (_row_norms(d) + _EPSILON))
         case Normalization.LAYER:
-            return d * (_norm(w) / _norm(d))
+            return d * (np.linalg.norm(w) / _norm_or_one(d))
         case Normalization.WEIGHT:
             return d * w
         case Normalization.DFILTER:
             return d / (_row_norms(d) + _EPSILON)
         case Normalization.DLAYER:
-            return d / _norm(d)
+            return d / _norm_or_one(d)
         case Normalization.NONE:
             return d
 
@@ -72,6 +72,6 @@ def _row_norms(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return norms
 
 
-def _norm(matrix: NDArray[np.float64]) -> float:
-    # A tensor of zeros has no direction to keep: it stays zero.
+def _norm_or_one(matrix: NDArray[np.float64]) -> float:
+    # Noise of zeros has no direction to keep: it stays zero.
     return float(np.linalg.norm(matrix)) or 1.0

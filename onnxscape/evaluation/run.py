@@ -136,7 +136,10 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
             except OnnxscapeError:
                 # What went wrong first is what the user must hear of; the points are safe.
                 with contextlib.suppress(OnnxscapeError):
-                    _save_what_there_is(inputs, recorded, store, output.path)
+                    if store.spec is None:
+                        store.remove()  # it did not come to a first point
+                    else:
+                        _save_what_there_is(inputs, recorded, store, output.path)
                 raise
             save_landscape(report.landscape, output.path)
             store.remove()
@@ -255,10 +258,11 @@ def _evaluate(
 
     def report() -> Report:
         clock.lap("evaluation")
-        landscape = assembled(inputs, sink.results(), engine.plan, provenance(inputs, engine))
+        results = sink.results()  # may hold one more than `done`: interrupts come anywhere
+        landscape = assembled(inputs, results, engine.plan, provenance(inputs, engine))
         return Report(
             landscape=landscape,
-            computed=len(done) - reused,
+            computed=len(results) - reused,
             reused=reused,
             seconds=dict(clock.seconds),
         )

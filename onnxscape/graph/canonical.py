@@ -15,7 +15,7 @@ from onnx_ir.passes.common import (
     RemoveInitializersFromInputsPass,
 )
 
-from onnxscape.errors import ModelFileError, OnnxscapeError, UnsupportedModelError
+from onnxscape.errors import ModelFileError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,30 +48,28 @@ def canonical(proto: onnx.ModelProto) -> ir.Model:
         model = ir.from_proto(proto)
         for apply in PASSES:
             apply(model)
-    except OnnxscapeError:
+    except (UnsupportedModelError, ModelFileError):
         raise
     except Exception as error:
-        raise broken_graph(error) from error
+        # The graph library raises what its inner loops raise; for the user it is one thing.
+        raise ModelFileError(broken_graph(error)) from error
     return model
 
 
-def broken_graph(error: Exception) -> ModelFileError:
-    """Say in one line what is wrong with a graph.
+def broken_graph(error: Exception) -> str:
+    """Say in one line that a graph is broken.
 
     Args:
-        error: What the graph library raised: whatever its inner loops raise.
+        error: What was raised where it was read.
 
     Returns:
-        The error for the user.
+        The message for the user.
     """
     cause: BaseException = error
     while isinstance(cause, ir.passes.PassError) and cause.__cause__ is not None:
         cause = cause.__cause__
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-    return ModelFileError(
-        f"the model's graph is broken: {reason}; export it again, and check it with "
-        "onnx.checker.check_model"
-    )
+    return f"the model's graph is broken: {reason}; export it again"
 
 
 def _refuse_sparse_weights(proto: onnx.ModelProto) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxscape.core.filters import Reshape, Step, Transpose, rearranged
@@ -14,7 +15,6 @@ from onnxscape.graph.operators import attribute
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
 

@@ -74,9 +74,13 @@ def _gemm_a(node: ir.Node, _shape: Shape) -> int:
     return 1 if attribute(node, "transA", 0) else 0
 
 
+def _one_matrix(shape: Shape) -> bool:
+    return len(shape) >= 2 and math.prod(shape[:-2]) == 1
+
+
 def _matmul_axis(offset: int) -> Callable[[ir.Node, Shape], int | None]:
     def axis(_node: ir.Node, shape: Shape) -> int | None:
-        return len(shape) + offset if len(shape) == 2 else None
+        return len(shape) + offset if _one_matrix(shape) else None
 
     return axis
 
@@ -100,7 +104,7 @@ WEIGHTS: Mapping[tuple[str, int], WeightRule] = {
     ("Gemm", 1): WeightRule(_gemm_b, _along(_gemm_b), lambda _: 1),
     ("MatMul", 0): WeightRule(_matmul_axis(-2), _matmul_layout(-2), lambda _: None),
     ("MatMul", 1): WeightRule(
-        _matmul_axis(-1), _matmul_layout(-1), lambda shape: -1 if len(shape) == 2 else None
+        _matmul_axis(-1), _matmul_layout(-1), lambda shape: -1 if _one_matrix(shape) else None
     ),
 }
 """(operator, input slot) to the rule for the weight there."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
 from onnxscape.core.filters import rearranged
 from onnxscape.core.parameter import Parameter, Role
@@ -15,12 +14,26 @@ from onnxscape.graph.operators import ARITHMETIC, ROLES, WEIGHTS
 from onnxscape.graph.scales import signs_behind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
     from onnxscape.core.filters import FilterLayout
 
 _FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 """Element types of weights that are moved."""
+
+
+_PRECEDENCE: Mapping[Role, int] = {
+    Role.CONSTANT: 0,
+    Role.BIAS: 1,
+    Role.NORMALIZATION: 1,
+    # Exporters merge equal tensors: to move such a scale would be to move a variance.
+    Role.STATISTIC: 2,
+    Role.WEIGHT: 3,
+}
+"""Which of its roles a tensor has that is used in several; among equals the first."""
 
 
 @dataclass(slots=True)
@@ -68,7 +81,7 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
                 f"tensor {name!r} {list(values.shape)} of {finding.op} is not moved: "
                 f"{finding.op} is not known to have weights there"
             )
-        if finding.merged:
+        if finding.merged and finding.role is Role.STATISTIC:
             merged.append(name)
         parameters.append(
             Parameter(
@@ -89,33 +102,31 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
             f"{', '.join(merged)}: the exporter merged equal tensors, and these are also "
             "running statistics; they are not moved, not even with --ignore none"
         )
-    inner = sum(map(_weights_of_bodies, model.graph))
+    moved = {name for name, finding in findings.items() if finding.role is Role.WEIGHT}
+    inner = _weights_of_bodies(model) - moved
     if inner:
-        warnings.append(f"{inner} weights inside If, Loop or Scan bodies are not moved")
+        warnings.append(
+            f"weights inside If, Loop or Scan bodies are not moved: {', '.join(sorted(inner))}"
+        )
     return tuple(parameters), tuple(warnings)
 
 
-def _weights_of_bodies(node: ir.Node) -> int:
-    """Return how many weights the bodies of a control-flow node hold or capture."""
-    bodies = [
-        attr.as_graph()
-        for attr in node.attributes.values()
-        if attr.type is ir.AttributeType.GRAPH
-    ]
-    return len(
-        {
-            operand.source
-            for body in bodies
-            for inner in body.all_nodes()
-            for slot, value in enumerate(inner.inputs)
-            if (operand := resolve(value)) is not None
-            and _role(inner, slot, operand, behind=False) is Role.WEIGHT
-        }
-    )
+def _weights_of_bodies(model: ir.Model) -> set[str]:
+    """Return the names of weights that the bodies of control-flow nodes hold or capture."""
+    return {
+        str(operand.source.name)
+        for node in model.graph.all_nodes()
+        if node.graph is not model.graph
+        for slot, value in enumerate(node.inputs)
+        if (operand := resolve(value)) is not None
+        and _role(node, slot, operand, behind=False) is Role.WEIGHT
+    }
 
 
 def _visit(node: ir.Node, findings: dict[str, _Finding], behind_weights: set[ir.Node]) -> None:
     """Note the roles of a node's constant operands."""
+    if any(resolve(value) is not None for value in node.outputs):
+        return  # a view: the tensor belongs to who uses the view
     behind = any(
         value is not None and value.producer() in behind_weights for value in node.inputs
     )
@@ -126,15 +137,15 @@ def _visit(node: ir.Node, findings: dict[str, _Finding], behind_weights: set[ir.
         role = _role(node, slot, operand, behind=behind)
         name = str(operand.source.name)
         known = findings.get(name)
-        if known is None or (role is Role.WEIGHT and known.role is not Role.WEIGHT):
+        roles = {role} if known is None else {role, known.role}
+        if known is None or _PRECEDENCE[role] > _PRECEDENCE[known.role]:
             nodes = [] if known is None else known.nodes
             known = findings[name] = _Finding(role, node.op_type, nodes)
             if role is Role.WEIGHT:
                 _describe_weight(known, node, slot, operand)
                 known.noise_key = sum(f.role is Role.WEIGHT for f in findings.values()) - 1
-        if role is Role.STATISTIC and known.role in {Role.BIAS, Role.NORMALIZATION}:
-            # Exporters merge equal tensors: moving this scale would move a variance.
-            known.role, known.merged = role, True
+        if Role.STATISTIC in roles and roles & {Role.BIAS, Role.NORMALIZATION}:
+            known.merged = True
         if node.name and node.name not in known.nodes:
             known.nodes.append(node.name)
         behind = behind or role is Role.WEIGHT

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxscape.errors import ModelFileError
 from onnxscape.graph.canonical import broken_graph, canonical
 from onnxscape.graph.folding import fold_batch_norms, scaled
 from onnxscape.graph.heads import LossHead, graft_loss
@@ -125,8 +126,8 @@ def analyse(file: ModelFile) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     model = canonical(file.proto)
     try:
         return find_parameters(model)
-    except Exception as error:
-        raise broken_graph(error) from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(broken_graph(error)) from error
 
 
 def prepare(

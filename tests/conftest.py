@@ -1,0 +1,135 @@
+"""What several kinds of tests share: the reference files and small models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper, numpy_helper
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Folder of results of the public reference implementation."""
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def digits_arrays():
+    """The data of the reference results: x float32 [300, 1, 8, 8], y int64 [300]."""
+    with np.load(REFERENCE / "data.npz") as arrays:
+        return arrays["x"], arrays["y"]
+
+
+@pytest.fixture(scope="session")
+def edited():
+    """Returns a model with other values in some initializers, by plain onnx means."""
+
+    def edit(model, values):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(onnx.load(model) if isinstance(model, Path) else model)
+        left = dict(values)
+        for tensor in proto.graph.initializer:
+            if tensor.name in left:
+                array = np.ascontiguousarray(left.pop(tensor.name), dtype=np.float32)
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        assert not left, f"no initializers {sorted(left)}"
+        return proto
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def weights_of():
+    """Returns the initializers of a model as float64 arrays by name."""
+
+    def weights(model):
+        proto = onnx.load(model) if isinstance(model, Path) else model
+        return {
+            tensor.name: numpy_helper.to_array(tensor).astype(np.float64)
+            for tensor in proto.graph.initializer
+        }
+
+    return weights
+
+
+@pytest.fixture(scope="session")
+def dense_model():
+    """Returns a model of one dense layer, `out = x @ weight + bias`, weight [in, out]."""
+
+    def build(weight, bias, *, batch="batch", softmax=False, outputs=("out",)):
+        weight = np.asarray(weight, dtype=np.float32)
+        nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["raw"])]
+        nodes.append(helper.make_node("Softmax" if softmax else "Identity", ["raw"], ["out"]))
+        nodes += [helper.make_node("Neg", ["out"], [name]) for name in outputs[1:]]
+        shapes = {"x": weight.shape[0]} | dict.fromkeys(outputs, weight.shape[1])
+        values = {
+            name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, size])
+            for name, size in shapes.items()
+        }
+        graph = helper.make_graph(
+            nodes,
+            "dense",
+            [values["x"]],
+            [values[name] for name in outputs],
+            [
+                numpy_helper.from_array(weight, "weight"),
+                numpy_helper.from_array(np.asarray(bias, dtype=np.float32), "bias"),
+            ],
+        )
+        opset = helper.make_opsetid("", 17)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """Returns a model of nodes; inputs and outputs are float32 and given as name to shape."""
+
+    def make(
+        nodes, inputs, outputs, tensors, *, opset=17, ir_version=8, functions=(), types=()
+    ):
+        kinds = dict(types)
+        values = [
+            [
+                helper.make_tensor_value_info(
+                    name, kinds.get(name, onnx.TensorProto.FLOAT), shape
+                )
+                for name, shape in side.items()
+            ]
+            for side in (inputs, outputs)
+        ]
+        weights = [
+            numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()
+        ]
+        graph = helper.make_graph(nodes, "graph", *values, weights)
+        opsets = [helper.make_opsetid("", opset)]
+        opsets += [helper.make_opsetid(d, 1) for d in {f.domain for f in functions}]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=ir_version, functions=list(functions)
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_model():
+    """Returns what plain ONNX Runtime makes of a model: the truth for all that we prepare."""
+
+    def run(model, feeds, outputs=None):
+        content = model if isinstance(model, bytes) else model.SerializeToString()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return session.run(outputs, dict(feeds))
+
+    return run

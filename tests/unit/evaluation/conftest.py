@@ -1,0 +1,63 @@
+"""Observers and requests that the tests of runs share."""
+
+from __future__ import annotations
+
+import pytest
+
+from onnxscape.core.grid import Grid
+from onnxscape.evaluation.observer import SilentObserver
+from onnxscape.evaluation.request import EvalRequest, OutputOptions
+from onnxscape.evaluation.run import run_to_file
+
+
+class Recorder(SilentObserver):
+    """Keeps all it is told; interrupts after a number of points if asked to."""
+
+    def __init__(self, interrupt_after=None):
+        super().__init__()
+        self.notes, self.outlines, self.points = [], [], []
+        self._interrupt_after = interrupt_after
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def outline(self, outline):
+        self.outlines.append(outline)
+
+    def point(self, point, metrics, done, total):
+        self.points.append((point, dict(metrics), done, total))
+        if len(self.points) == self._interrupt_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def recorder():
+    """The class of recording observers."""
+    return Recorder
+
+
+@pytest.fixture
+def request_of(reference, digits_arrays):
+    """Returns a request for the reference network on 40 of its samples."""
+
+    def build(grid="3x3", **options):
+        values = {
+            "model": reference / "model.onnx",
+            "data": digits_arrays,
+            "samples": 40,
+            "threads": 1,
+        }
+        return EvalRequest(grid=Grid.parse(grid), **(values | options))
+
+    return build
+
+
+@pytest.fixture
+def run(tmp_path, request_of):
+    """Runs a request to `surface.h5`."""
+
+    def to_file(observer=None, *, grid="3x3", output=None, **options):
+        target = OutputOptions(path=tmp_path / "surface.h5", **(output or {}))
+        return run_to_file(request_of(grid, **options), target, observer or Recorder())
+
+    return to_file

@@ -1,0 +1,78 @@
+"""The reference network and its data, prepared for the evaluators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxscape.core.direction import random_direction
+from onnxscape.core.samples import Samples
+from onnxscape.graph.model_file import read_model
+from onnxscape.graph.prepared import analyse, prepare
+from onnxscape.runtime.devices import find_device
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything an evaluator is made of."""
+
+    file: Any
+    parameters: Any
+    prepared: Any
+    samples: Samples
+    delta: Any
+    eta: Any
+
+    def make(self, strategy, *, batch=64, pad=False, threads=1, samples=None, **changes):
+        """Build an evaluator, with a few things other than in the case if wanted."""
+        return strategy(
+            changes.get("prepared", self.prepared),
+            samples or self.samples,
+            changes.get("delta", self.delta),
+            changes.get("eta", self.eta),
+            device=find_device("cpu"),
+            batch=batch,
+            threads=threads,
+            pad=pad,
+        )
+
+
+def samples_of(x, y, population=None):
+    return Samples(
+        inputs={"input": x},
+        labels=y,
+        population=population or 2 * len(y),
+        name="digits",
+        digest="0" * 64,
+    )
+
+
+@pytest.fixture(scope="session")
+def case_of(digits_arrays):
+    """Returns the case of a model file."""
+
+    def build(source):
+        file = read_model(source)
+        parameters, _ = analyse(file)
+        delta = random_direction(parameters, seed=1, axis=0)
+        eta = random_direction(parameters, seed=1, axis=1)
+        prepared = prepare(file, parameters, moved=set(delta.tensors), loss="cross-entropy")
+        return Case(file, parameters, prepared, samples_of(*digits_arrays), delta, eta)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def case(case_of, reference):
+    """The reference network."""
+    return case_of(reference / "model.onnx")
+
+
+@pytest.fixture
+def shuffled(case):
+    """The samples of the case in another order."""
+    order = np.random.default_rng(3).permutation(len(case.samples))
+    return samples_of(case.samples.inputs["input"][order], case.samples.labels[order])

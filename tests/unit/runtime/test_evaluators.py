@@ -1,0 +1,158 @@
+"""Both strategies against each other, and against themselves in other batches and orders."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxscape.errors import UnsupportedModelError
+from onnxscape.graph.heads import LABELS
+from onnxscape.graph.prepared import prepare
+from onnxscape.runtime.constant_sessions import ConstantSessions
+from onnxscape.runtime.evaluator import Collector, WeightPath, batches
+from onnxscape.runtime.overriding_inputs import OverridingInputs
+
+POINTS = ((0.0, 0.0), (0.5, -0.25), (-1.0, 1.0))
+both = pytest.mark.parametrize("strategy", [ConstantSessions, OverridingInputs])
+
+
+def close(a, b, relative):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert value == pytest.approx(b[name], rel=relative), name
+
+
+def test_both_strategies_agree(case):
+    constant, overriding = (case.make(s) for s in (ConstantSessions, OverridingInputs))
+    for point in POINTS:
+        close(constant.evaluate(*point), overriding.evaluate(*point), 1e-5)
+
+
+@both
+def test_the_batch_size_does_not_change_the_result(case, strategy):
+    expected = {p: case.make(strategy, batch=300).evaluate(*p) for p in POINTS}
+    for batch in (1, 7, 64, 512):
+        evaluator = case.make(strategy, batch=batch)
+        for point in POINTS:
+            close(evaluator.evaluate(*point), expected[point], 1e-6)
+
+
+@both
+def test_the_order_of_samples_does_not_change_a_bit(case, shuffled, strategy):
+    one_by_one = case.make(strategy, batch=1)
+    in_other_order = case.make(strategy, batch=1, samples=shuffled)
+    point = (0.5, 0.5)
+    assert one_by_one.evaluate(*point) == in_other_order.evaluate(*point)
+
+
+@both
+def test_the_same_point_gives_the_same_bits_whatever_came_between(case, strategy):
+    evaluator = case.make(strategy)
+    first = evaluator.evaluate(0.3, -0.7)
+    evaluator.evaluate(1e3, 1e3)
+    assert evaluator.evaluate(0.3, -0.7) == first
+
+
+@both
+def test_folding_normalizations_does_not_change_the_result(case, strategy):
+    names = set(case.delta.tensors)
+    unfolded = prepare(
+        case.file, case.parameters, moved=names, loss="cross-entropy", fold=False
+    )
+    assert (case.prepared.folded, unfolded.folded) == (3, 0)
+    evaluators = case.make(strategy), case.make(strategy, prepared=unfolded)
+    for point in POINTS:
+        close(*(evaluator.evaluate(*point) for evaluator in evaluators), 1e-4)
+
+
+@pytest.fixture(scope="module")
+def fixed(reference):
+    """The reference network exported for batches of 32 only."""
+    proto = onnx.load(reference / "model.onnx")
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 32
+    return proto
+
+
+@both
+def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, case_of, fixed, strategy):
+    evaluator = case_of(fixed).make(strategy, batch=32, pad=True)
+    for point in POINTS:
+        close(evaluator.evaluate(*point), case.make(strategy, batch=32).evaluate(*point), 1e-9)
+
+
+@both
+def test_the_outputs_are_those_of_the_first_batch(case, strategy):
+    small, large = (case.make(strategy, batch=n) for n in (5, 300))
+    outputs = small.outputs(0.5, 0.5)
+    assert outputs.shape == (5, 10)
+    np.testing.assert_allclose(outputs, large.outputs(0.5, 0.5)[:5], rtol=1e-5, atol=1e-5)
+
+
+@both
+def test_the_estimate_is_a_time(case, strategy):
+    assert 0 < case.make(strategy).estimate() < 60
+
+
+@both
+def test_a_line_needs_only_its_own_direction(case, strategy):
+    plane = case.make(strategy)
+    along_delta = case.make(strategy, eta=None)
+    along_eta = case.make(strategy, delta=None)
+    assert along_delta.evaluate(0.5, 0.0) == plane.evaluate(0.5, 0.0)
+    assert along_eta.evaluate(0.0, 0.5) == plane.evaluate(0.0, 0.5)
+
+
+@both
+def test_a_model_that_fails_while_running_is_one_line(case, case_of, fixed, strategy):
+    del case
+    evaluator = case_of(fixed).make(strategy, batch=50)
+    with pytest.raises(UnsupportedModelError, match="the model fails") as error:
+        evaluator.evaluate(0.0, 0.0)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_are_moved_afresh_from_the_center(case):
+    path = WeightPath(case.prepared, case.delta, case.eta)
+    center = [weight.copy() for weight in path.at(0.0, 0.0)]
+    for step in np.linspace(-1, 1, 11):
+        path.at(step, -step)
+    for before, after in zip(center, path.at(0.0, 0.0), strict=True):
+        assert np.array_equal(before, after)
+
+
+def test_batches_hold_every_sample_once_in_order(case):
+    cut = batches(case.samples, case.prepared, 64, pad=False)
+    assert [part.count for part in cut] == [64, 64, 64, 64, 44]
+    x = np.concatenate([part.feeds["input"] for part in cut])
+    y = np.concatenate([part.feeds[LABELS] for part in cut])
+    assert np.array_equal(x, case.samples.inputs["input"])
+    assert np.array_equal(y, case.samples.labels[:, None])
+    assert all(np.shares_memory(p.feeds["input"], case.samples.inputs["input"]) for p in cut)
+
+
+def test_padding_repeats_the_last_sample(case):
+    last = batches(case.samples, case.prepared, 64, pad=True)[-1]
+    assert last.count == 44
+    assert len(last.feeds["input"]) == len(last.feeds[LABELS]) == 64
+    assert (last.feeds["input"][44:] == case.samples.inputs["input"][-1]).all()
+    assert (last.feeds[LABELS][44:] == case.samples.labels[-1]).all()
+
+
+def test_padded_rows_are_not_collected():
+    collector = Collector(3, hits=True)
+    rows = np.array([[1.0], [2.0], [9.0]]), np.array([[True], [False], [True]])
+    collector.add([*rows], 2)
+    collector.add([*rows], 1)
+    assert collector.losses.tolist() == [1.0, 2.0, 1.0]
+    assert collector.hits.tolist() == [True, False, True]
+
+
+def test_without_a_meaning_of_right_there_are_no_hits(case):
+    prepared = case.prepared
+    head = dataclasses.replace(prepared.head, metrics=())
+    evaluator = case.make(ConstantSessions, prepared=dataclasses.replace(prepared, head=head))
+    assert set(evaluator.evaluate(0.0, 0.0)) == {"loss", "loss_stderr"}

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxscape.core.samples import Samples, TensorSignature
+from onnxscape.errors import UsageError
+from onnxscape.runtime.constant_sessions import ConstantSessions
+from onnxscape.runtime.devices import Device
+from onnxscape.runtime.overriding_inputs import OverridingInputs
+from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
+
+CPU = Device("cpu", 0, "some processor")
+CUDA = Device("cuda", 0, "some GPU")
+FLOAT = np.dtype(np.float32)
+
+
+def signature(*shape, name="x"):
+    return TensorSignature(name, shape, FLOAT)
+
+
+def samples(*shape, count=10):
+    return Samples(
+        inputs={"x": np.zeros((count, *shape), dtype=np.float32)},
+        labels=np.zeros(count, dtype=np.int64),
+        population=count,
+        name="zeros",
+        digest="0" * 64,
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "batch"),
+    [
+        (CPU, (3, 32, 32), 64),  # 2^18 / 3072 = 85.3
+        (CPU, (1, 8, 8), 256),  # the most
+        (CPU, (3, 224, 224), 8),  # the least
+        (CPU, (1024,), 256),
+        (CPU, (1025,), 128),
+        (CUDA, (3, 32, 32), 1024),  # 2^22 / 3072 = 1365.3
+        (CUDA, (1, 8, 8), 4096),
+        (CUDA, (3, 1024, 1024), 32),
+    ],
+)
+def test_the_batch_is_the_power_of_two_that_fits_the_device(device, shape, batch):
+    plan = make_plan([signature(None, *shape)], samples(*shape), device)
+    assert plan.batch == batch
+
+
+def test_all_inputs_count_for_the_batch():
+    two = Samples(
+        inputs={name: np.zeros((4, 1024), dtype=np.float32) for name in ("a", "b")},
+        labels=np.zeros(4, dtype=np.int64),
+        population=4,
+        name="zeros",
+        digest="0" * 64,
+    )
+    assert make_plan([], two, CPU).batch == 128
+
+
+def test_a_plan_names_what_defines_the_bits():
+    plan = make_plan([signature(None, 4)], samples(4), CPU, folded=False)
+    assert plan.provider == "CPUExecutionProvider"
+    assert plan.runtime == f"onnxruntime {ort.__version__}"
+    assert plan.machine == "some processor"
+    assert plan.folded is False
+
+
+@pytest.mark.parametrize(("device", "strategy"), [(CPU, "constant"), (CUDA, "overriding")])
+def test_the_strategy_follows_from_the_device(device, strategy):
+    assert make_plan([signature(None, 4)], samples(4), device).strategy == strategy
+
+
+def test_the_users_choices_win():
+    plan = make_plan([signature(None, 4)], samples(4), CPU, strategy="overriding", batch=7)
+    assert (plan.strategy, plan.batch) == ("overriding", 7)
+
+
+def test_an_unknown_strategy_is_refused_with_the_known_ones():
+    with pytest.raises(UsageError, match="constant or overriding, got 'fast'"):
+        make_plan([signature(None, 4)], samples(4), CPU, strategy="fast")
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_needs_a_sample(batch):
+    with pytest.raises(UsageError, match=f"at least 1, got {batch}"):
+        make_plan([signature(None, 4)], samples(4), CPU, batch=batch)
+
+
+def test_a_model_of_fixed_batch_decides_the_batch():
+    assert make_plan([signature(5, 4)], samples(4), CPU).batch == 5
+    assert make_plan([signature(5, 4)], samples(4), CPU, batch=5).batch == 5
+
+
+def test_another_batch_than_the_models_is_refused():
+    with pytest.raises(UsageError, match=r"8 is not possible.*batches of 5 only"):
+        make_plan([signature(5, 4)], samples(4), CPU, batch=8)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "batch"),
+    [
+        ([signature(None, 4)], None),
+        ([signature(3, 4)], 3),
+        ([signature(3, 4), signature(3, 9, name="b")], 3),
+        ([signature(3, 4), signature(None, 9, name="b")], 3),
+        ([TensorSignature("x", None, FLOAT)], None),
+        ([], None),
+    ],
+)
+def test_the_fixed_batch_is_read_from_the_inputs(inputs, batch):
+    assert fixed_batch(inputs) == batch
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind"), [("constant", ConstantSessions), ("overriding", OverridingInputs)]
+)
+def test_the_evaluator_is_the_one_the_plan_names(case, strategy, kind):
+    plan = make_plan(case.file.inputs, case.samples, CPU, strategy=strategy)
+    evaluator = make_evaluator(
+        plan, case.prepared, case.samples, case.delta, case.eta, device=CPU, threads=1
+    )
+    assert type(evaluator) is kind
+    assert len(evaluator.outputs(0.0, 0.0)) == plan.batch

@@ -1,0 +1,135 @@
+"""The self-test must pass what is right and catch each way of being silently wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxscape.errors import SelfTestError
+from onnxscape.runtime.constant_sessions import ConstantSessions
+from onnxscape.runtime.devices import find_device
+from onnxscape.runtime.overriding_inputs import OverridingInputs
+from onnxscape.runtime.self_test import TOLERANCE, compare, self_test, user_outputs
+
+
+class Sabotaged:
+    """An evaluator whose outputs go through a function of the point."""
+
+    def __init__(self, evaluator, change):
+        self._evaluator = evaluator
+        self._change = change
+
+    def outputs(self, alpha, beta):
+        return self._change(self._evaluator.outputs, alpha, beta)
+
+
+@pytest.fixture
+def check(case):
+    """Runs the self-test of the case on an evaluator."""
+
+    def run(evaluator, samples=64):
+        device = find_device("cpu")
+        feeds = {"input": case.samples.inputs["input"][:samples]}
+        center = user_outputs(case.file, feeds, device=device, threads=1)
+        self_test(
+            evaluator,
+            case.file,
+            case.parameters,
+            case.delta,
+            case.eta,
+            feeds,
+            center,
+            device=device,
+            threads=1,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("strategy", [ConstantSessions, OverridingInputs])
+def test_a_right_evaluator_passes(case, check, strategy):
+    check(case.make(strategy))
+
+
+class PretendGpu:
+    """A CPU that is treated as a GPU."""
+
+    kind, index, provider = "cuda", 0, "CPUExecutionProvider"
+    providers = ("CPUExecutionProvider",)
+
+
+def test_fewer_samples_than_a_gpus_batch_pass(case, check, monkeypatch):
+    monkeypatch.setattr(
+        OverridingInputs, "_buffer", lambda _self, a: ort.OrtValue.ortvalue_from_numpy(a)
+    )
+    evaluator = OverridingInputs(
+        case.prepared,
+        case.samples,
+        case.delta,
+        case.eta,
+        device=PretendGpu(),
+        batch=4096,
+        threads=1,
+    )
+    assert len(evaluator.outputs(0.0, 0.0)) == 300
+    check(evaluator, samples=300)
+    expected = case.make(OverridingInputs).evaluate(0.5, 0.5)
+    assert evaluator.evaluate(0.5, 0.5) == pytest.approx(expected, rel=1e-6)
+
+
+def test_weights_that_never_arrive_are_caught(case, check):
+    stuck = Sabotaged(case.make(ConstantSessions), lambda run, _alpha, _beta: run(0.0, 0.0))
+    with pytest.raises(SelfTestError, match=r"at alpha = 0.25, beta = -0.125"):
+        check(stuck)
+
+
+def test_exchanged_directions_are_caught(case, check):
+    evaluator = case.make(ConstantSessions, delta=case.eta, eta=case.delta)
+    with pytest.raises(SelfTestError, match=r"at alpha = 0.25"):
+        check(evaluator)
+
+
+def test_one_tensor_left_behind_is_caught(case, check):
+    tensors = dict(case.delta.tensors)
+    tensors.pop("f2.weight")
+    with pytest.raises(SelfTestError, match=r"at alpha = 0.25"):
+        check(case.make(ConstantSessions, delta=type(case.delta)(tensors)))
+
+
+def test_a_changed_network_is_caught_at_the_center(case, check):
+    scaled = Sabotaged(
+        case.make(ConstantSessions), lambda run, alpha, beta: 1.001 * run(alpha, beta)
+    )
+    with pytest.raises(SelfTestError, match=r"at the center.*--strategy overriding"):
+        check(scaled)
+
+
+def test_values_that_are_finite_in_one_only_are_caught(case, check):
+    def broken(run, alpha, beta):
+        outputs = run(alpha, beta).copy()
+        outputs[0, 0] = np.nan
+        return outputs
+
+    with pytest.raises(SelfTestError, match="1 outputs are finite in only one"):
+        check(Sabotaged(case.make(ConstantSessions), broken))
+
+
+def test_another_shape_is_caught(case, check):
+    shorter = Sabotaged(case.make(ConstantSessions), lambda run, a, b: run(a, b)[:, :9])
+    with pytest.raises(SelfTestError, match=r"\[64, 10\], the prepared one's \[64, 9\]"):
+        check(shorter)
+
+
+def test_the_tolerance_is_a_fraction_of_the_largest_output():
+    expected = np.array([[1000.0, 0.001]])
+    step = np.array([[0.0, 1000 * TOLERANCE]])
+    compare(expected + 0.9 * step, expected, "here")
+    with pytest.raises(SelfTestError, match="here: outputs differ"):
+        compare(expected + 1.1 * step, expected, "here")
+
+
+def test_the_same_infinities_pass():
+    values = np.array([[np.inf, np.nan, 1.0]])
+    compare(values, values, "here")
+    compare(np.full((1, 2), np.nan), np.full((1, 2), np.nan), "here")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxscape.errors import DeviceError, UnsupportedModelError
+from onnxscape.runtime import devices
+from onnxscape.runtime.devices import Device, find_device
+from onnxscape.runtime.sessions import first_line, open_session, run, session_options
+
+
+@pytest.fixture
+def model(dense_model):
+    return dense_model(np.eye(3), np.zeros(3)).SerializeToString()
+
+
+def session(model):
+    return open_session(model, find_device("cpu"), session_options(1))
+
+
+def test_a_session_computes(model):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    (out,) = run(session(model), ["out"], {"x": x})
+    assert np.array_equal(out, x)
+
+
+def test_a_session_reads_a_model_from_a_path(model, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model)
+    x = np.ones((1, 3), dtype=np.float32)
+    assert np.array_equal(run(session(path), ["out"], {"x": x})[0], x)
+
+
+def test_a_model_that_the_runtime_refuses_is_one_line(model):
+    proto = onnx.load_from_string(model)
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(UnsupportedModelError, match=r"refuses the model: .*NoSuchOp") as error:
+        session(proto.SerializeToString())
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_fails_on_its_inputs_is_one_line(model):
+    with pytest.raises(UnsupportedModelError, match=r"fails on inputs x \[2, 4\]") as error:
+        run(session(model), ["out"], {"x": np.zeros((2, 4), dtype=np.float32)})
+    assert "\n" not in str(error.value)
+
+
+def test_a_session_never_falls_back_to_another_device(model):
+    if devices._driver_device_count():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match="did not run the model on cuda:0"):
+        open_session(model, Device("cuda", 0, "GPU"), session_options(1))
+
+
+def test_long_messages_are_cut():
+    text = first_line(RuntimeError("a\nb  c " + "x" * 1000))
+    assert text.startswith("a b c xxx")
+    assert len(text) == 300
+
+
+def test_an_empty_message_names_the_error():
+    assert first_line(KeyError()) == "KeyError"
