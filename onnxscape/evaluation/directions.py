@@ -44,8 +44,8 @@ def make_directions(
     """
     if not any(p.role is Role.WEIGHT for p in parameters):
         raise NoParametersError(
-            "nothing to move: the model has no float weight in a Conv, ConvTranspose, Gemm or "
-            "MatMul"
+            "nothing to move: the model has no float32 or float64 weight in a Conv, "
+            "ConvTranspose, Gemm or MatMul"
         )
     if request.directions is None:
         delta = _random(parameters, request, 0, None)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.request import EvalRequest, OutputOptions
 
 
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
 class PointSink(Protocol):
     """Where finished points go."""
 
@@ -153,15 +156,32 @@ def _check_outputs(output: OutputOptions) -> None:
         UsageError: If two outputs are one file.
         OutputError: If one of them cannot be written.
     """
-    check_writable(output.path)
+    for path in (output.path, output.save_directions):
+        if path is not None:
+            check_writable(path)
+            _refuse_other_kinds(path)
     if output.save_directions is None:
         return
-    check_writable(output.save_directions)
     if output.save_directions.resolve() == output.path.resolve():
         raise UsageError(
             f"expected two files for the surface and the directions, got {output.path} for "
             "both; choose another --save-directions"
         )
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Keep a slip, such as `--out model.onnx --restart`, from destroying another file.
+
+    Raises:
+        OutputError: If the file is there and is no HDF5 file.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as file:
+        if file.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
+            raise OutputError(
+                f"{path} exists and is no HDF5 file; choose another name, or remove it first"
+            )
 
 
 def _existing(path: Path, inputs: EvalInputs) -> Landscape | None:

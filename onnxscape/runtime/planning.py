@@ -113,7 +113,9 @@ def _batch_by_rule(samples: Samples, device: Device) -> int:
     elements = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
     low, high = _BATCH_LIMITS[device.kind]
     fitting = _BATCH_ELEMENTS[device.kind] // max(1, elements)
-    return min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))
+    batch = min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))
+    # On a GPU every batch is filled up: not beyond the next power of two.
+    return min(batch, 1 << (len(samples) - 1).bit_length()) if device.kind == "cuda" else batch
 
 
 def make_evaluator(

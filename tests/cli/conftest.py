@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from onnxscape_cli.main import main
 
 from onnxscape.storage import PointStore
+from onnxscape_cli.main import main
 
 MODELS = Path(__file__).parents[2] / "models"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

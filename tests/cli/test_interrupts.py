@@ -11,11 +11,11 @@ import sys
 
 import numpy as np
 import pytest
-from onnxscape_cli.main import main
-from onnxscape_cli.terminal import Terminal
 
 from onnxscape import evaluate, load
 from onnxscape.storage import PointStore, WriterLock, save_landscape
+from onnxscape_cli.main import main
+from onnxscape_cli.terminal import Terminal
 
 GRID, POINTS = "24x24", 577
 """The center is off this grid: one point more."""

@@ -9,10 +9,10 @@ import re
 import h5py
 import numpy as np
 import pytest
-from onnxscape_cli.terminal import Terminal, duration
 from PIL import Image
 
 from onnxscape import __version__, load
+from onnxscape_cli.terminal import Terminal, duration
 
 
 def with_pictures(arguments):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
-from onnxscape_cli.exit_status import EXIT_STATUS, INTERRUPTED
 
 import onnxscape
 from onnxscape import errors
+from onnxscape_cli.exit_status import EXIT_STATUS, INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -248,8 +248,16 @@ def test_threads_are_no_part_of_spec_or_plan(run, interrupted, whole):
 @pytest.mark.parametrize("content", [b"", b"no HDF5 file at all"])
 def test_a_file_that_is_no_surface_is_not_overwritten(run, surface, content):
     surface.write_bytes(content)
-    with pytest.raises(OutputError, match=r"exists and is not a landscape.*--restart"):
+    with pytest.raises(OutputError, match=r"exists and is (not a landscape|no HDF5 file)"):
         run()
+    assert surface.read_bytes() == content
+
+
+def test_not_even_restart_overwrites_a_file_of_another_kind(run, surface, reference):
+    content = (reference / "model.onnx").read_bytes()
+    surface.write_bytes(content)
+    with pytest.raises(OutputError, match="is no HDF5 file; choose another name"):
+        run(output={"restart": True})
     assert surface.read_bytes() == content
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -44,8 +46,15 @@ def samples(*shape, count=10):
     ],
 )
 def test_the_batch_is_the_power_of_two_that_fits_the_device(device, shape, batch):
-    plan = make_plan([signature(None, *shape)], samples(*shape), device)
-    assert plan.batch == batch
+    many = samples(*shape, count=4096 if math.prod(shape) < 2**16 else 32)
+    assert make_plan([signature(None, *shape)], many, device).batch == batch
+
+
+def test_batches_that_are_filled_up_do_not_outgrow_the_samples():
+    few = [
+        make_plan([signature(None, 8)], samples(8, count=n), CUDA).batch for n in (1, 5, 1000)
+    ]
+    assert few == [1, 8, 1024]
 
 
 def test_all_inputs_count_for_the_batch():
