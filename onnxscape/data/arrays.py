@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxscape.data.limits import array_bytes, check_size
 from onnxscape.errors import DataError
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -101,7 +102,7 @@ def read_npy(path: Path) -> NDArray[Any]:
         with path.open("rb") as stream:
             return _read_array(stream, path.stat().st_size, str(path))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _read_array(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
@@ -111,8 +112,7 @@ def _read_array(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
         header = _HEADERS[version](stream) if version in _HEADERS else None
     except Exception as error:
         # numpy hands the header to Python's own parser, which fails in many ways.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{what} is no array in .npy format: {reason}") from error
+        raise DataError(f"{what} is no array in .npy format: {reason(error)}") from error
     if header is None:
         raise DataError(
             f"{what} has .npy version {version[0]}.{version[1]}, which is for records; "

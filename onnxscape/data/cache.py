@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import numpy as np
 import platformdirs
 
 from onnxscape.data.arrays import read_npz
 from onnxscape.errors import DataError, DataUnavailableError
+from onnxscape.files.atomic import replacing
+from onnxscape.files.kernel_lock import KernelLock
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,14 +108,20 @@ def obtain(
     if found is not None:
         return found
     with contextlib.ExitStack() as stack:
+        beside: Path | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_lock(name, folder, report))
-            work = stack.enter_context(_work_folder(folder / f"onnxscape-{name}.part"))
+            work = beside = stack.enter_context(
+                _work_folder(folder / f"onnxscape-{name}.part")
+            )
         except DataUnavailableError:
             raise
         except OSError as error:
-            report(f"{folder} cannot be written ({error}): {name} is not kept")
+            report(
+                f"{folder} cannot be written or locked ({reason(error)}): "
+                f"{name} is put together elsewhere"
+            )
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxscape-")))
         found = _cached(kept, split, report)  # another process may have been quicker
         if found is not None:
@@ -122,9 +129,9 @@ def obtain(
         place = Place(folder=folder, work=work, report=report, progress=progress)
         arrays = _fetch(name, place, sources)
         try:
-            _keep(arrays, kept, work)
+            _keep(arrays, kept, beside)
         except OSError as error:
-            report(f"{name} cannot be kept in {folder}: {error}")
+            report(f"{name} cannot be kept in {folder}: {reason(error)}")
     return arrays[f"{split}_x"], arrays[f"{split}_y"]
 
 
@@ -148,8 +155,8 @@ def _fetch(name: str, place: Place, sources: Sequence[Source]) -> Arrays:
         try:
             return source.fetch(place)
         except (DataError, OSError) as error:
-            reason = str(error)
-            titled = reason if source.title in reason else f"{source.title}: {reason}"
+            why = str(error)
+            titled = why if source.title in why else f"{source.title}: {why}"
             tried.append(titled)
             if not isinstance(error, FileNotFoundError):
                 place.report(titled)
@@ -160,30 +167,22 @@ def _fetch(name: str, place: Place, sources: Sequence[Source]) -> Arrays:
     )
 
 
-def _keep(arrays: Arrays, kept: Path, work: Path) -> None:
-    """Write the cache file: it appears whole or not at all."""
-    part = work / kept.name
-    with part.open("wb") as file:
+def _keep(arrays: Arrays, kept: Path, work: Path | None) -> None:
+    # In the work folder, what a killed process has half written is found and removed.
+    with replacing(kept, folder=work) as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(kept)
 
 
 @contextlib.contextmanager
 def _lock(name: str, folder: Path, report: Callable[[str], None]) -> Iterator[None]:
-    lock = filelock.FileLock(folder / f".onnxscape-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+    lock = KernelLock(folder / f".onnxscape-{name}.lock")
+    if not lock.acquire():
         report(f"waiting for another process that fetches {name}")
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except filelock.Timeout as error:
+        if not lock.acquire(seconds=LOCK_SECONDS):
             raise DataUnavailableError(
                 f"{name}: another process has been fetching it for {LOCK_SECONDS:.0f} s "
-                f"({lock.lock_file})"
-            ) from error
+                f"({lock.holder().name}, {lock.path}); stop it or wait for it"
+            )
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Downloads: streamed to a .part file under a size limit, verified, then renamed."""
+"""Downloads: streamed to a temporary file under a size limit, verified, then renamed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
-from onnxscape.data.limits import human_bytes
 from onnxscape.errors import DataUnavailableError
+from onnxscape.files.atomic import replacing
+from onnxscape.files.limits import human_bytes
+from onnxscape.files.reason import reason
 from onnxscape.version import __version__
 
 if TYPE_CHECKING:
@@ -49,32 +51,28 @@ def download(
     """
     if not url.startswith(("https://", "http://")):
         raise DataUnavailableError(f"expected a URL with http or https, got {url}")
-    part = target.with_name(target.name + ".part")
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
         url, headers={"User-Agent": f"onnxscape/{__version__}"}
     )
     try:
         with (
             urllib.request.urlopen(request, timeout=STALL_SECONDS) as answer,  # noqa: S310
-            part.open("wb") as file,
+            replacing(target) as file,
         ):
-            _copy(answer, file, url, max_bytes, progress)
-        _verify(part, url, md5)
-        part.replace(target)
+            _verify(_copy(answer, file, url, max_bytes, progress), url, md5)
     except urllib.error.HTTPError as error:
         with error:
             raise DataUnavailableError(
                 f"{url}: the server says {error.code} {error.reason}"
             ) from error
     except (urllib.error.URLError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise DataUnavailableError(f"{url}: {_plain(reason)}") from error
+        why = getattr(error, "reason", error)  # an exception or a text
+        text = reason(why) if isinstance(why, BaseException) else str(why)
+        raise DataUnavailableError(f"{url}: {text}") from error
     except DataUnavailableError:
         raise
     except OSError as error:  # a lost connection, a full disk
-        raise DataUnavailableError(f"{url}: {_plain(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise DataUnavailableError(f"{url}: {reason(error)}") from error
 
 
 def _copy(
@@ -83,10 +81,12 @@ def _copy(
     url: str,
     max_bytes: int,
     progress: Callable[[int, int | None], None] | None,
-) -> None:
+) -> str:
+    # Returns the md5 (hex) of what was copied.
     length = answer.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
     deadline = time.monotonic() + TOTAL_SECONDS
+    digest = hashlib.md5(usedforsecurity=False)
     done = 0
     while piece := answer.read1(_PIECE):
         done += len(piece)
@@ -97,22 +97,16 @@ def _copy(
         if time.monotonic() > deadline:
             raise DataUnavailableError(f"{url}: not done after {TOTAL_SECONDS:.0f} s")
         file.write(piece)
+        digest.update(piece)
         if progress is not None:
             progress(done, total)
     if total is not None and done < total:
         raise DataUnavailableError(f"{url}: ended after {done} of {total} bytes")
+    return digest.hexdigest()
 
 
-def _verify(path: Path, url: str, md5: str) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(
-            file, lambda: hashlib.md5(usedforsecurity=False)
-        ).hexdigest()
+def _verify(digest: str, url: str, md5: str) -> None:
     if digest != md5:
         raise DataUnavailableError(
             f"{url} is another file than expected: md5 {digest}, not {md5}"
         )
-
-
-def _plain(reason: object) -> str:
-    return str(getattr(reason, "strerror", None) or reason or type(reason).__name__)

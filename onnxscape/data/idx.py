@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from onnxscape.data.limits import MAX_BYTES, check_size
+from onnxscape.data.limits import LIMITS, check_size
 from onnxscape.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _read(stream: IO[bytes], path: Path, *, stored: int, packed: bool) -> NDArra
     expected = math.prod(shape) * dtype.itemsize
     if packed:
         check_size(expected, str(path), stored=stored)
-    elif expected != stored - 4 - len(sizes) or expected > MAX_BYTES:
+    elif expected != stored - 4 - len(sizes) or expected > LIMITS.most:
         raise DataError(
             f"{path} claims an array {list(shape)} of {expected} bytes, but holds "
             f"{stored - 4 - len(sizes)}"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from onnxscape.data.limits import check_size
 from onnxscape.errors import DataError
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def read_image_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64
             if path.suffix.lower() in _SUFFIXES and path.is_file()
         ]
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{folder} cannot be read: {reason(error)}") from error
     if not files:
         raise DataError(
             f"{folder} holds no images by class; expected one subfolder per class with files "

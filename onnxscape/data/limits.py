@@ -1,4 +1,4 @@
-"""How much memory a file may ask for: checked before anything is read into it."""
+"""How much memory a data set may ask for: checked before anything is read into it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from onnxscape.errors import DataError
+from onnxscape.files.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-MAX_BYTES = 32 << 30
-"""Most bytes of values that one data set may hold."""
-
-MAX_RATIO = 200
-"""Most bytes of values per byte of a compressed file; images and text stay below 50."""
-
-ALWAYS_FINE = 64 << 20
-"""Up to this many bytes the ratio does not matter: zeros compress well."""
+LIMITS = Limits(most=32 << 30, ratio=200)
+"""Images and text stay below 50 bytes of values per compressed byte."""
 
 
 def array_bytes(shape: Sequence[int], dtype: np.dtype[np.generic], what: str) -> int:
@@ -57,29 +52,6 @@ def check_size(size: int, what: str, *, stored: int | None = None) -> None:
     Raises:
         DataError: If it is refused.
     """
-    if size > MAX_BYTES:
-        raise DataError(
-            f"{what} claims {human_bytes(size)}; expected at most {human_bytes(MAX_BYTES)}"
-        )
-    if stored is not None and size > ALWAYS_FINE and size > MAX_RATIO * stored:
-        raise DataError(
-            f"{what} claims {human_bytes(size)} from {human_bytes(stored)} of file, as a "
-            f"decompression bomb does; expected at most {MAX_RATIO} times as much: store it "
-            "uncompressed if it is real"
-        )
-
-
-def human_bytes(size: float) -> str:
-    """Write a number of bytes for people.
-
-    Args:
-        size: Number of bytes.
-
-    Returns:
-        For instance `162.6 MiB`.
-    """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    why = LIMITS.excess(size, stored=stored)
+    if why is not None:
+        raise DataError(f"{what} {why}")

@@ -10,9 +10,9 @@ from onnxscape.data.cache import cache_file, default_data_dir, obtain
 from onnxscape.data.cifar10 import CIFAR10
 from onnxscape.data.dataset import SINGLE, Dataset
 from onnxscape.data.digits import DIGITS
-from onnxscape.data.limits import human_bytes
 from onnxscape.data.mnist import FASHION_MNIST, MNIST
 from onnxscape.errors import UsageError
+from onnxscape.files.limits import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

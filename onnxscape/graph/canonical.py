@@ -45,6 +45,7 @@ def canonical(proto: onnx.ModelProto) -> ir.Model:
     """
     try:
         _refuse_sparse_weights(proto)
+        _refuse_unknown_names(proto.graph, frozenset())
         model = ir.from_proto(proto)
         for apply in PASSES:
             apply(model)
@@ -66,7 +67,7 @@ def broken_graph(error: Exception) -> str:
         The message for the user.
     """
     cause: BaseException = error
-    while isinstance(cause, ir.passes.PassError) and cause.__cause__ is not None:
+    while cause.__cause__ is not None:
         cause = cause.__cause__
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     return f"the model's graph is broken: {reason}; export it again"
@@ -84,6 +85,35 @@ def _refuse_sparse_weights(proto: onnx.ModelProto) -> None:
             f"the weight {name!r} is stored as a sparse tensor, which cannot be moved; "
             "export the model with dense weights"
         )
+
+
+def _refuse_unknown_names(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
+    """The graph library would make up values for them, and only log it.
+
+    Raises:
+        ModelFileError: If a node or output asks for a value that nothing makes.
+    """
+    known = outer | {""}
+    known |= {tensor.name for tensor in graph.initializer}
+    known |= {value.name for value in graph.input}
+    known |= {name for node in graph.node for name in node.output}
+    for reader, names in (
+        *((f"node {node.name!r} ({node.op_type})", node.input) for node in graph.node),
+        ("the graph's output", [output.name for output in graph.output]),
+    ):
+        for name in names:
+            if name not in known:
+                raise ModelFileError(
+                    f"the model's graph is broken: {reader} asks for {name!r}, which nothing "
+                    "makes; export it again"
+                )
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (
+                *attribute.graphs,
+                *([attribute.g] if attribute.HasField("g") else []),
+            ):
+                _refuse_unknown_names(body, known)
 
 
 def _name_default_domain(model: ir.Model) -> None:

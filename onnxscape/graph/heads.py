@@ -17,6 +17,8 @@ from onnxscape.errors import UnsupportedModelError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
 LABELS = "onnxscape::labels"
 """Input of the head: int64 [batch, 1] classes, or float targets [batch, ...]."""
 LOSS = "onnxscape::loss"
@@ -74,7 +76,13 @@ def _cross_entropy(graph: ir.Graph, logits: ir.Value) -> LossHead:
     wide = head.add("Cast", [logits], to=int(ir.DataType.DOUBLE))
     log_probability = head.add("LogSoftmax", [wide], axis=1)
     chosen = head.add("GatherElements", [log_probability, labels], axis=1)
-    head.output(head.add("Neg", [chosen]), LOSS, ir.DataType.DOUBLE)
+    loss = head.add("Neg", [chosen])
+    # ONNX Runtime's LogSoftmax of float64 gives finite numbers for a row that holds a NaN.
+    nan = head.add("Cast", [head.add("IsNaN", [wide])], to=int(ir.DataType.DOUBLE))
+    any_nan = head.add("Cast", [head.reduce("ReduceMax", nan)], to=int(ir.DataType.BOOL))
+    not_a_number = head.constant("nan", np.array(np.nan))
+    loss = head.add("Where", [any_nan, not_a_number, loss])
+    head.output(loss, LOSS, ir.DataType.DOUBLE)
     largest = head.add("ArgMax", [logits], axis=1, keepdims=1)
     head.output(head.add("Equal", [largest, labels]), HIT, ir.DataType.BOOL)
     return LossHead("cross-entropy", METRICS["cross-entropy"], np.dtype(np.int64))
@@ -90,11 +98,7 @@ def _mean_squared_error(graph: ir.Graph, prediction: ir.Value) -> LossHead:
         sides.append(head.add("Flatten", [wide], axis=1))
     difference = head.add("Sub", sides)
     square = head.add("Mul", [difference, difference])
-    if graph.opset_imports[""] < 18:
-        mean = head.add("ReduceMean", [square], axes=[1], keepdims=1)
-    else:
-        mean = head.add("ReduceMean", [square, head.constant("axes", [1])], keepdims=1)
-    head.output(mean, LOSS, ir.DataType.DOUBLE)
+    head.output(head.reduce("ReduceMean", square), LOSS, ir.DataType.DOUBLE)
     return LossHead("mse", METRICS["mse"], np.dtype(np.float32))
 
 
@@ -121,10 +125,9 @@ class _Head:
         self._graph.inputs.append(value)
         return value
 
-    def constant(self, name: str, numbers: list[int]) -> ir.Value:
+    def constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
         name = f"onnxscape::{name}"
-        tensor = ir.tensor(np.array(numbers, dtype=np.int64), name=name)
-        value = ir.val(name, const_value=tensor)
+        value = ir.val(name, const_value=ir.tensor(array, name=name))
         self._graph.register_initializer(value)
         return value
 
@@ -134,6 +137,13 @@ class _Head:
         node.outputs[0].name = f"onnxscape::value_{self._count}"
         self._graph.append(node)
         return node.outputs[0]
+
+    def reduce(self, op: str, value: ir.Value) -> ir.Value:
+        """Return the reduction of each sample: [batch, n] to [batch, 1]."""
+        if self._graph.opset_imports[""] < 18:
+            return self.add(op, [value], axes=[1], keepdims=1)
+        axes = self.constant("axes", np.array([1], dtype=np.int64))
+        return self.add(op, [value, axes], keepdims=1)
 
     def output(self, value: ir.Value, name: str, dtype: ir.DataType) -> None:
         value.name = name

@@ -81,6 +81,8 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
                 f"tensor {name!r} {list(values.shape)} of {finding.op} is not moved: "
                 f"{finding.op} is not known to have weights there"
             )
+        if finding.layout is not None:
+            _check_layout(name, finding.layout, values.shape)
         if finding.merged and finding.role is Role.STATISTIC:
             merged.append(name)
         parameters.append(
@@ -109,6 +111,20 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
             f"weights inside If, Loop or Scan bodies are not moved: {', '.join(sorted(inner))}"
         )
     return tuple(parameters), tuple(warnings)
+
+
+def _check_layout(name: str, layout: FilterLayout, shape: tuple[int, ...]) -> None:
+    """Prove that the filters of a weight can be taken from its values.
+
+    Raises:
+        ValueError: If its sizes contradict its values or the attributes of its operator.
+    """
+    fits = layout.shape == shape
+    if fits:
+        matrix = layout.to_filters(np.empty(shape, dtype=np.bool_))
+        fits = matrix.shape == (layout.filters, layout.elements)
+    if not fits:
+        raise ValueError(f"weight {name!r} has values of shape {list(shape)}")
 
 
 def _weights_of_bodies(model: ir.Model) -> set[str]:

@@ -151,6 +151,7 @@ def prepare(
         The prepared model.
 
     Raises:
+        ModelFileError: If the graph is broken.
         UnsupportedModelError: If the loss does not fit the model.
         UsageError: If the loss is not known.
     """
@@ -166,7 +167,10 @@ def prepare(
     slots += [
         WeightSlot(name, by_name[name], None) for name in by_name if name in moved - done
     ]
-    proto = ir.to_proto(model)
+    try:
+        proto = ir.to_proto(model)
+    except Exception as error:
+        raise ModelFileError(broken_graph(error)) from error
     _raw(proto, {slot.tensor for slot in slots})
     return PreparedModel(proto, tuple(slots), head, output, len(folded))
 

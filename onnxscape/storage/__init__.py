@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from onnxscape.storage.atomic import check_writable, write_atomically
+from onnxscape.files.atomic import write_atomically
 from onnxscape.storage.direction_file import (
     DirectionFile,
     StoredTensor,
     load_directions,
     save_directions,
 )
+from onnxscape.storage.output import check_writable
 from onnxscape.storage.point_store import PointStore
 from onnxscape.storage.surface_file import load_landscape, save_landscape
 from onnxscape.storage.writer_lock import WriterLock

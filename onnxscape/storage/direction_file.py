@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxscape.errors import DirectionError
-from onnxscape.storage.atomic import write_atomically
-from onnxscape.storage.hdf5_safety import UntrustedHdf5, hdf5_image, open_untrusted
-from onnxscape.storage.location import reason
+from onnxscape.files.atomic import write_atomically
+from onnxscape.files.guarded_hdf5 import UntrustedHdf5, open_untrusted
+from onnxscape.files.hdf5_image import hdf5_image
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,8 @@ from onnxscape.errors import (
     StorageError,
     SurfaceFileError,
 )
-from onnxscape.storage.location import real_path, reason
+from onnxscape.files.location import real_path
+from onnxscape.files.reason import reason
 from onnxscape.storage.recorded import (
     plan_from_json,
     provenance_from_json,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from onnxscape.core.plan import Plan
 from onnxscape.core.spec import EvalSpec
 from onnxscape.errors import SurfaceFileError
-from onnxscape.storage.location import reason
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxscape.core.grid import Grid
-    from onnxscape.storage.hdf5_safety import UntrustedHdf5
+    from onnxscape.files.guarded_hdf5 import UntrustedHdf5
 
 _SPLITS = ("train", "test")
 

@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.errors import OutputBusyError, OutputError, StorageError, SurfaceFileError
-from onnxscape.storage.location import is_local, reason
+from onnxscape.files.reason import reason
+from onnxscape.storage.file_system import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from onnxscape.errors import GridError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from onnxscape.storage.hdf5_safety import UntrustedHdf5
+    from onnxscape.files.guarded_hdf5 import UntrustedHdf5
 
 COORDINATES = ("xcoordinates", "ycoordinates")
 """Names of the arrays that hold alphas and betas."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from onnxscape.core.landscape import Landscape
 from onnxscape.errors import SurfaceFileError, UsageError
-from onnxscape.storage.atomic import write_atomically
-from onnxscape.storage.hdf5_safety import UntrustedHdf5, hdf5_image, open_untrusted
+from onnxscape.files.atomic import write_atomically
+from onnxscape.files.guarded_hdf5 import UntrustedHdf5, open_untrusted
+from onnxscape.files.hdf5_image import hdf5_image
 from onnxscape.storage.recorded import (
     plan_from_json,
     provenance_from_json,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import secrets
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import matplotlib as mpl
 
 from onnxscape.errors import OutputError, StorageError
+from onnxscape.files.atomic import replacing
+from onnxscape.files.location import real_path
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -35,7 +37,7 @@ _lock = threading.Lock()
 
 
 def save(picture: Picture, path: Path, *, dpi: int = 200) -> None:
-    """Write a picture beside its place and move it there.
+    """Write a picture, atomically.
 
     Args:
         picture: What to write.
@@ -58,23 +60,18 @@ def save(picture: Picture, path: Path, *, dpi: int = 200) -> None:
             facecolor="white",
             metadata=_METADATA[suffix],
         )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    target = real_path(path)
     try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(buffer.getbuffer())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(target) as file:
+            file.write(buffer.getbuffer())
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         if error.errno in _STORAGE_FAILURES:
             raise StorageError(
-                f"cannot write the picture {path}: {reason}; the surface is kept: make room "
-                "and draw it with `onnxscape plot`"
+                f"cannot write the picture {path}: {reason(error)}; the surface is kept: "
+                "make room and draw it with `onnxscape plot`"
             ) from error
         raise OutputError(
-            f"cannot write the picture {path}: {reason}; choose another place"
+            f"cannot write the picture {path}: {reason(error)}; choose another place"
         ) from error
 
 

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
-import filelock
 import numpy as np
 import pytest
 
 from onnxscape.data import cache
 from onnxscape.data.cache import Source, cache_file, default_data_dir, obtain
 from onnxscape.errors import DataError, DataUnavailableError
+from onnxscape.files.kernel_lock import KernelLock
 
 ARRAYS = {
     "train_x": np.arange(6, dtype=np.uint8).reshape(3, 2),
@@ -53,10 +54,21 @@ def test_data_is_fetched_once_and_kept(tmp_path):
     assert len(fetch.places) == 1
 
 
-def test_only_the_cache_file_and_the_lock_are_left(tmp_path):
+def test_only_the_cache_file_is_left(tmp_path):
     get(tmp_path, Fetch())
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names - {".onnxscape-toy.lock"} == {"onnxscape-toy.npz"}
+    assert [path.name for path in tmp_path.iterdir()] == ["onnxscape-toy.npz"]
+
+
+def test_data_is_kept_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
+    def no_locks(_self, **_options):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(KernelLock, "acquire", no_locks)
+    said = []
+    get(tmp_path, Fetch(), said=said)
+    why = "cannot be written or locked (No locks available)"
+    assert said == [f"{tmp_path} {why}: toy is put together elsewhere"]
+    assert [path.name for path in tmp_path.iterdir()] == ["onnxscape-toy.npz"]
 
 
 def test_sources_are_tried_in_order(tmp_path):
@@ -169,11 +181,13 @@ def test_processes_that_want_the_same_data_fetch_it_once(tmp_path):
 def test_waiting_for_another_process_ends_at_some_time(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "LOCK_SECONDS", 0.05)
     said = []
-    with (
-        filelock.FileLock(tmp_path / ".onnxscape-toy.lock"),
-        pytest.raises(DataUnavailableError, match="another process has been fetching"),
+    lock = KernelLock(tmp_path / ".onnxscape-toy.lock")
+    assert lock.acquire()
+    with pytest.raises(
+        DataUnavailableError, match=f"another process has been fetching.*process {os.getpid()}"
     ):
         get(tmp_path, Fetch(), said=said)
+    lock.release()
     assert said == ["waiting for another process that fetches toy"]
 
 

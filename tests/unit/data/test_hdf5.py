@@ -116,7 +116,7 @@ def test_soft_and_external_links_are_refused(path, link):
     with h5py.File(path, "w") as file:
         file["x"] = np.arange(3)
         file["y"] = link
-    with pytest.raises(DataError, match=f"'y' in .* is a {type(link).__name__}"):
+    with pytest.raises(DataError, match="'y' is a soft or external link"):
         read_hdf5(path)
 
 
@@ -150,16 +150,16 @@ def test_data_sets_that_are_no_arrays_of_numbers_are_refused(path, value, said):
 def test_groups_are_refused(path):
     with h5py.File(path, "w") as file:
         file["model/x"] = np.zeros(3)
-    with pytest.raises(DataError, match=r"'model' in .* is a group; expected arrays"):
+    with pytest.raises(DataError, match="expected an array 'model', found a group"):
         read_hdf5(path)
 
 
 def test_a_file_that_is_no_hdf5_is_an_error_of_one_line(path):
     path.write_bytes(b"hello")
-    with pytest.raises(DataError, match="no readable HDF5") as caught:
+    with pytest.raises(DataError, match="not a whole HDF5 file") as caught:
         read_hdf5(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="no readable HDF5"):
+    with pytest.raises(DataError, match="No such file"):
         read_hdf5(path.with_name("missing.h5"))
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onnxscape.core.grid import Point
 from onnxscape.errors import SpecConflictError
 from onnxscape.storage import PointStore
-from onnxscape.storage.location import is_local
+from onnxscape.storage.file_system import is_local
 
 if TYPE_CHECKING:
     from onnxscape.core.plan import Plan

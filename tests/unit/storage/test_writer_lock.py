@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from onnxscape.errors import OutputBusyError, OutputError
-from onnxscape.storage import WriterLock, writer_lock
-from onnxscape.storage.writer_lock import _lock
+from onnxscape.storage import WriterLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,8 +125,8 @@ def test_a_holder_on_another_machine_is_named_with_it(tmp_path: Path) -> None:
 def test_a_number_of_no_living_process_is_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnxscape.storage.writer_lock._is_alive", lambda number: number != 99)
-    monkeypatch.setattr("onnxscape.storage.writer_lock.socket.gethostname", lambda: "here")
+    monkeypatch.setattr("onnxscape.files.kernel_lock._is_alive", lambda number: number != 99)
+    monkeypatch.setattr("onnxscape.files.kernel_lock.socket.gethostname", lambda: "here")
     monkeypatch.setattr("onnxscape.storage.writer_lock._PATIENCE", 30.0)
     output = tmp_path / "out.h5"
     with WriterLock(output) as lock:
@@ -137,53 +136,6 @@ def test_a_number_of_no_living_process_is_waited_out(
         with pytest.raises(OutputBusyError, match="by process 7;"), WriterLock(output):
             pytest.fail("two writers")
         timer.join()
-
-
-def test_a_lock_on_a_file_that_lost_its_name_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The race of unlinking: the holder ends between our opening and our locking."""
-    output = tmp_path / "out.h5"
-    attempts = []
-
-    def lock_after_the_holder_left(descriptor: int) -> bool:
-        attempts.append(descriptor)
-        if len(attempts) == 1:
-            (tmp_path / "out.h5.lock").unlink()
-        return _lock(descriptor)
-
-    monkeypatch.setattr(writer_lock, "_lock", lock_after_the_holder_left)
-    with WriterLock(output):
-        assert len(attempts) == 2
-        assert (tmp_path / "out.h5.lock").exists()
-        with pytest.raises(OutputBusyError), WriterLock(output):
-            pytest.fail("two writers")
-
-
-def test_many_processes_never_hold_the_lock_together(tmp_path: Path) -> None:
-    """Each adds 1 to a file, unprotected but for the lock."""
-    script = """
-import sys, time
-from pathlib import Path
-from onnxscape.errors import OutputBusyError
-from onnxscape.storage import WriterLock
-counter = Path(sys.argv[1]) / "counter"
-done = 0
-while done < 30:
-    try:
-        with WriterLock(Path(sys.argv[1]) / "out.h5"):
-            counter.write_text(str(int(counter.read_text()) + 1))
-            done += 1
-    except OutputBusyError:
-        time.sleep(0.001)
-"""
-    (tmp_path / "counter").write_text("0")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(2)
-    ]
-    assert [process.wait(120) for process in processes] == [0, 0]
-    assert (tmp_path / "counter").read_text() == "60"
-    assert [path.name for path in tmp_path.iterdir()] == ["counter"]
 
 
 def test_a_place_without_a_folder_is_an_output_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from onnxscape import plots
-from onnxscape.errors import OutputError
+from onnxscape.errors import OutputError, StorageError
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
@@ -78,7 +78,7 @@ def test_a_failure_while_writing_leaves_the_old_picture_alone(slanted, tmp_path,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OutputError, match=r"cannot write .*p\.png: No space left on device"):
+    with pytest.raises(StorageError, match=r"cannot write .*p\.png: No space left on device"):
         plots.draw(slanted, path=path)
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
     assert path.read_bytes() == b"old"
