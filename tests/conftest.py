@@ -130,11 +130,13 @@ def make_model():
 def run_model():
     """Returns what plain ONNX Runtime makes of a model: the truth for all that we prepare."""
 
-    def run(model, feeds, outputs=None):
+    def run(model, feeds, outputs=None, *, optimized=True):
         content = model if isinstance(model, bytes) else model.SerializeToString()
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
+        if not optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return session.run(outputs, dict(feeds))
 

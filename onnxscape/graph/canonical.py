@@ -6,6 +6,7 @@ tensors in the user's file are kept: they are how parameters are addressed.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -15,10 +16,10 @@ from onnx_ir.passes.common import (
     RemoveInitializersFromInputsPass,
 )
 
-from onnxscape.errors import ModelFileError, UnsupportedModelError
+from onnxscape.errors import ModelFileError, OnnxscapeError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import onnx
 
@@ -43,34 +44,37 @@ def canonical(proto: onnx.ModelProto) -> ir.Model:
         ModelFileError: If the graph is broken.
         UnsupportedModelError: If a node only makes sense in training, or the opset is too old.
     """
-    try:
+    with broken_graphs_refused():
         _refuse_sparse_weights(proto)
         _refuse_unknown_names(proto.graph, frozenset())
         model = ir.from_proto(proto)
         for apply in PASSES:
             apply(model)
-    except (UnsupportedModelError, ModelFileError):
-        raise
-    except Exception as error:
-        # The graph library raises what its inner loops raise; for the user it is one thing.
-        raise ModelFileError(broken_graph(error)) from error
     return model
 
 
-def broken_graph(error: Exception) -> str:
-    """Say in one line that a graph is broken.
+@contextlib.contextmanager
+def broken_graphs_refused() -> Iterator[None]:
+    """Turn whatever a damaged graph makes the graph library raise into one error.
 
-    Args:
-        error: What was raised where it was read.
+    Yields:
+        Nothing.
 
-    Returns:
-        The message for the user.
+    Raises:
+        ModelFileError: If something else than an error of ours was raised inside.
     """
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-    return f"the model's graph is broken: {reason}; export it again"
+    try:
+        yield
+    except OnnxscapeError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise ModelFileError(
+            f"the model's graph is broken: {reason}; export it again"
+        ) from error
 
 
 def _refuse_sparse_weights(proto: onnx.ModelProto) -> None:

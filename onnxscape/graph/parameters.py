@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from onnxscape.graph.operators import ARITHMETIC, ROLES, WEIGHTS
 from onnxscape.graph.scales import signs_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -61,56 +61,68 @@ def find_parameters(model: ir.Model) -> tuple[tuple[Parameter, ...], tuple[str, 
     """
     findings: dict[str, _Finding] = {}
     behind_weights: set[ir.Node] = set()
-    warnings: list[str] = []
     for node in in_evaluation_order(model.graph):
         _visit(node, findings, behind_weights)
-    parameters = []
-    merged = []
+    parameters: list[Parameter] = []
+    warnings: list[str] = []
     for name, value in model.graph.initializers.items():
         finding = findings.get(name)
-        tensor = value.const_value
-        if finding is None or tensor is None:
+        if finding is None or value.const_value is None:
             continue
-        values = tensor.numpy()
-        if values.dtype not in _FLOATS:
-            if finding.role is Role.WEIGHT:
-                warnings.append(f"weight {name!r} is {values.dtype} and is not moved")
-            continue
-        if finding.role is Role.CONSTANT and sum(n > 1 for n in values.shape) > 1:
-            warnings.append(
-                f"tensor {name!r} {list(values.shape)} of {finding.op} is not moved: "
-                f"{finding.op} is not known to have weights there"
-            )
-        if finding.layout is not None:
-            _check_layout(name, finding.layout, values.shape)
-        if finding.merged and finding.role is Role.STATISTIC:
-            merged.append(name)
-        parameters.append(
-            Parameter(
-                name=name,
-                shape=values.shape,
-                role=finding.role,
-                op=finding.op,
-                nodes=tuple(finding.nodes),
-                values=values,
-                filter_axis=finding.filter_axis,
-                layout=finding.layout,
-                noise_key=finding.noise_key,
-                signs=finding.signs,
-            )
+        values = value.const_value.numpy()
+        warnings += _warnings_about(name, finding, values)
+        if values.dtype in _FLOATS:
+            parameters.append(_parameter(name, finding, values))
+    warnings += _warnings_about_all(model, findings)
+    return tuple(parameters), tuple(warnings)
+
+
+def _parameter(name: str, finding: _Finding, values: NDArray[np.floating]) -> Parameter:
+    if finding.layout is not None:
+        _check_layout(name, finding.layout, values.shape)
+    return Parameter(
+        name=name,
+        shape=values.shape,
+        role=finding.role,
+        op=finding.op,
+        nodes=tuple(finding.nodes),
+        values=values,
+        filter_axis=finding.filter_axis,
+        layout=finding.layout,
+        noise_key=finding.noise_key,
+        signs=finding.signs,
+    )
+
+
+def _warnings_about(name: str, finding: _Finding, values: NDArray[Any]) -> Iterator[str]:
+    """Yield what is to be said of one tensor."""
+    is_float = values.dtype in _FLOATS
+    if finding.role is Role.WEIGHT:
+        if not is_float:
+            yield f"weight {name!r} is {values.dtype} and is not moved"
+        elif not np.isfinite(values).all():
+            count = np.count_nonzero(~np.isfinite(values))
+            yield f"weight {name!r} holds {count} values that are NaN or infinite"
+    elif is_float and finding.role is Role.CONSTANT and sum(n > 1 for n in values.shape) > 1:
+        yield (
+            f"tensor {name!r} {list(values.shape)} of {finding.op} is not moved: "
+            f"{finding.op} is not known to have weights there"
         )
+
+
+def _warnings_about_all(model: ir.Model, findings: Mapping[str, _Finding]) -> Iterator[str]:
+    """Yield what is to be said of several tensors at once."""
+    merged = [n for n, f in findings.items() if f.merged and f.role is Role.STATISTIC]
     if merged:
-        warnings.append(
+        yield (
             f"{', '.join(merged)}: the exporter merged equal tensors, and these are also "
             "running statistics; they are not moved, not even with --ignore none"
         )
     moved = {name for name, finding in findings.items() if finding.role is Role.WEIGHT}
     inner = _weights_of_bodies(model) - moved
     if inner:
-        warnings.append(
-            f"weights inside If, Loop or Scan bodies are not moved: {', '.join(sorted(inner))}"
-        )
-    return tuple(parameters), tuple(warnings)
+        names = ", ".join(sorted(inner))
+        yield f"weights inside If, Loop or Scan bodies are not moved: {names}"
 
 
 def _check_layout(name: str, layout: FilterLayout, shape: tuple[int, ...]) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnxscape.errors import ModelFileError
-from onnxscape.graph.canonical import broken_graph, canonical
+from onnxscape.graph.canonical import broken_graphs_refused, canonical
 from onnxscape.graph.folding import fold_batch_norms, scaled
 from onnxscape.graph.heads import LossHead, graft_loss
 from onnxscape.graph.parameters import find_parameters
@@ -123,11 +122,8 @@ def analyse(file: ModelFile) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
         ModelFileError: If its graph is broken.
         UnsupportedModelError: If it cannot be handled.
     """
-    model = canonical(file.proto)
-    try:
-        return find_parameters(model)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise ModelFileError(broken_graph(error)) from error
+    with broken_graphs_refused():
+        return find_parameters(canonical(file.proto))
 
 
 def prepare(
@@ -155,22 +151,20 @@ def prepare(
         UnsupportedModelError: If the loss does not fit the model.
         UsageError: If the loss is not known.
     """
-    model = canonical(file.proto)
-    output = str(model.graph.outputs[0].name)
-    head = graft_loss(model, loss)
     by_name: Mapping[str, Parameter] = {p.name: p for p in parameters}
-    folded = fold_batch_norms(model, by_name, moved) if fold else ()
-    _drop_unused_initializers(model.graph)
-    model.graph.sort()
+    with broken_graphs_refused():
+        model = canonical(file.proto)
+        output = str(model.graph.outputs[0].name)
+        head = graft_loss(model, loss)
+        folded = fold_batch_norms(model, by_name, moved) if fold else ()
+        _drop_unused_initializers(model.graph)
+        model.graph.sort()
+        proto = ir.to_proto(model)
     slots = [WeightSlot(weight.tensor, weight.parameter, weight.scale) for weight in folded]
     done = {weight.parameter.name for weight in folded}
     slots += [
         WeightSlot(name, by_name[name], None) for name in by_name if name in moved - done
     ]
-    try:
-        proto = ir.to_proto(model)
-    except Exception as error:
-        raise ModelFileError(broken_graph(error)) from error
     _raw(proto, {slot.tensor for slot in slots})
     return PreparedModel(proto, tuple(slots), head, output, len(folded))
 

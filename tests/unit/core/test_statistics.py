@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxscape.core.statistics import exact_mean, standard_error, summarize
+
+numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40)
+
+
+@given(values=numbers)
+def test_the_sum_behind_the_mean_is_rounded_once(values):
+    exact = float(sum(map(Fraction, values)))
+    assert exact_mean(np.array(values)) == exact / len(values)
+
+
+@given(values=numbers, random=st.randoms())
+def test_the_mean_is_the_same_for_any_order(values, random):
+    shuffled = random.sample(values, len(values))
+    assert exact_mean(np.array(shuffled)) == exact_mean(np.array(values))
+
+
+def test_small_losses_beside_a_large_one_are_not_lost():
+    # A running float64 sum of these is 1e16: each 1 is rounded away.
+    assert exact_mean(np.array([1e16, *[1.0] * 7])) == (1e16 + 8.0 - 1.0) / 8
+
+
+@given(
+    values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9)
+)
+def test_the_mean_of_finite_losses_is_finite(values):
+    exact = sum(map(Fraction, values)) / len(values)
+    assert exact_mean(np.array(values)) == pytest.approx(float(exact), rel=1e-15, abs=5e-324)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, math.inf], math.inf),
+        ([1.0, -math.inf, 2.0], -math.inf),
+        ([1.0, math.nan], math.nan),
+        ([math.inf, -math.inf], math.nan),
+        ([math.inf, math.nan], math.nan),
+        ([1e308, 1e308, math.nan], math.nan),
+        ([1e308, 1e308, math.inf], math.inf),
+    ],
+)
+def test_a_loss_that_is_not_finite_makes_the_mean_not_finite(values, expected):
+    assert exact_mean(np.array(values)) == pytest.approx(expected, nan_ok=True)
+
+
+losses_of_some = st.integers(2, 30).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.floats(-1e6, 1e6), min_size=n, max_size=n), st.integers(n, 1000)
+    )
+)
+
+
+@given(case=losses_of_some)
+def test_the_standard_error_is_the_closed_formula(case):
+    losses, population = case
+    n = len(losses)
+    s = np.std(losses, ddof=1)
+    expected = s / math.sqrt(n) * math.sqrt(1 - n / population)
+    assert standard_error(np.array(losses), population) == pytest.approx(
+        expected, rel=1e-9, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 6])
+def test_the_standard_error_is_what_subsets_really_err_by(n):
+    # All subsets of a small population: the estimate is right on average (it is unbiased).
+    population = np.array([0.3, 2.5, 0.1, 7.0, 1.1, 0.9, 3.3])
+    subsets = [np.array(s) for s in itertools.combinations(population, n)]
+    errors = [exact_mean(s) - exact_mean(population) for s in subsets]
+    estimates = [standard_error(s, len(population)) for s in subsets]
+    assert np.mean(np.square(estimates)) == pytest.approx(np.mean(np.square(errors)))
+
+
+def test_all_samples_leave_no_error():
+    assert standard_error(np.array([1.0, 5.0, 2.0]), 3) == 0.0
+
+
+@pytest.mark.parametrize("losses", [[1.0], [1.0, math.nan], [1.0, math.inf], [-math.inf, 0.0]])
+def test_too_few_or_not_finite_losses_have_no_known_error(losses):
+    assert math.isnan(standard_error(np.array(losses), 10))
+
+
+def test_the_standard_error_of_huge_losses_is_finite():
+    # Their squares are not: the closed formula in integers of 1e300.
+    expected = 1e300 * math.sqrt(((1 - 3) ** 2 + (5 - 3) ** 2) / 1 / 2 * (1 - 2 / 8))
+    assert standard_error(np.array([1e300, 5e300]), 8) == pytest.approx(expected, rel=1e-12)
+
+
+def test_equal_losses_have_no_error():
+    assert standard_error(np.full(7, 0.1), 100) == 0.0
+    assert standard_error(np.zeros(7), 100) == 0.0
+
+
+def test_accuracy_is_the_fraction_of_hits():
+    hits = np.array([True, False, True, True])
+    metrics = summarize(np.array([0.1, 0.2, 0.3, 0.4]), hits, 4)
+    assert metrics == {"loss": pytest.approx(0.25), "loss_stderr": 0.0, "accuracy": 0.75}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_hit_by_accident_does_not_count(bad):
+    hits = np.array([True, True, False, True])
+    metrics = summarize(np.array([0.1, bad, 0.3, bad]), hits, 8)
+    assert metrics["accuracy"] == 0.25
+    assert not math.isfinite(metrics["loss"])
+    assert math.isnan(metrics["loss_stderr"])
+
+
+def test_without_hits_there_is_no_accuracy():
+    assert set(summarize(np.array([1.0, 2.0]), None, 2)) == {"loss", "loss_stderr"}

@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+RNG = np.random.default_rng(0)
+
+
+def tensor(*shape):
+    return np.float32(RNG.standard_normal(shape))
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs, [output], name=f"{output}.node", **attributes)
+
+
+def roles(analysis):
+    return {name: p.role.value for name, p in analysis.parameters.items()}
+
+
+def keys(analysis):
+    found = {name: p.noise_key for name, p in analysis.parameters.items()}
+    return {name: key for name, key in found.items() if key is not None}
+
+
+def test_the_operands_of_layers_have_the_roles_of_the_table(make_model, analysed, batch_norm):
+    norm, statistics = batch_norm("a", "b", 4)
+    model = make_model(
+        [
+            node("Conv", ["x", "conv.w", "conv.b"], "a"),
+            norm,
+            node("PRelu", ["b", "slope"], "c"),
+            node("InstanceNormalization", ["c", "in.w", "in.b"], "d"),
+            node("ConvTranspose", ["d", "deconv.w", "deconv.b"], "e"),
+            node("Flatten", ["e"], "f"),
+            node("LayerNormalization", ["f", "ln.w", "ln.b"], "g"),
+            node("Gemm", ["g", "fc.w", "fc.b"], "y"),
+        ],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 10]},
+        {
+            "conv.w": tensor(4, 3, 1, 1),
+            "conv.b": tensor(4),
+            **statistics,
+            "slope": tensor(4, 1, 1),
+            "in.w": tensor(4),
+            "in.b": tensor(4),
+            "deconv.w": tensor(4, 2, 1, 1),
+            "deconv.b": tensor(2),
+            "ln.w": tensor(32),
+            "ln.b": tensor(32),
+            "fc.w": tensor(32, 10),
+            "fc.b": tensor(10),
+        },
+    )
+    onnx.checker.check_model(model, full_check=True)
+    found = analysed(model)
+    assert roles(found) == {
+        "conv.w": "weight",
+        "conv.b": "bias",
+        "bn.gamma": "normalization",
+        "bn.beta": "normalization",
+        "bn.mean": "statistic",
+        "bn.var": "statistic",
+        "slope": "normalization",
+        "in.w": "normalization",
+        "in.b": "normalization",
+        "deconv.w": "weight",
+        "deconv.b": "bias",
+        "ln.w": "normalization",
+        "ln.b": "normalization",
+        "fc.w": "weight",
+        "fc.b": "bias",
+    }
+    assert list(found.parameters) == [t.name for t in model.graph.initializer]
+    assert found.parameters["bn.gamma"].op == "BatchNormalization"
+    assert found.parameters["fc.b"].nodes == ("y.node",)
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1, 1), (1, 4, 1, 1)])
+@pytest.mark.parametrize(
+    ("op", "role"),
+    [("Add", "bias"), ("Sub", "bias"), ("Mul", "normalization"), ("Div", "normalization")],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_arithmetic_behind_a_weight_is_trained_whatever_its_rank(
+    op, role, shape, swapped, make_model, analysed
+):
+    operands = ["h", "c"][:: -1 if swapped else 1]
+    model = make_model(
+        [
+            node("Conv", ["x", "w"], "h"),
+            node(op, operands, "y"),
+        ],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 4, 4, 4]},
+        {"w": tensor(4, 3, 1, 1), "c": tensor(*shape)},
+    )
+    assert roles(analysed(model)) == {"w": "weight", "c": role}
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
+def test_arithmetic_before_any_weight_is_preprocessing(op, make_model, analysed):
+    model = make_model(
+        [node(op, ["x", "mean"], "h"), node("Conv", ["h", "w"], "y")],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 4, 4, 4]},
+        {"w": tensor(4, 3, 1, 1), "mean": tensor(1, 3, 1, 1)},
+    )
+    assert roles(analysed(model)) == {"mean": "constant", "w": "weight"}
+
+
+def test_a_single_number_behind_a_weight_is_a_constant_of_a_formula(make_model, analysed):
+    model = make_model(
+        [node("Gemm", ["x", "w"], "h"), node("Mul", ["h", "half"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": tensor(3, 4), "half": np.float32(0.5)},
+    )
+    assert roles(analysed(model))["half"] == "constant"
+
+
+def test_a_branch_beside_the_weights_is_not_behind_them(make_model, analysed):
+    model = make_model(
+        [
+            node("Add", ["x", "offset"], "skip"),
+            node("MatMul", ["x", "w"], "h"),
+            node("Add", ["h", "bias"], "g"),
+            node("Add", ["g", "skip"], "y"),
+        ],
+        {"x": ["n", 4]},
+        {"y": ["n", 4]},
+        {"offset": tensor(4), "w": tensor(4, 4), "bias": tensor(4)},
+    )
+    assert roles(analysed(model)) == {"offset": "constant", "w": "weight", "bias": "bias"}
+
+
+def test_a_product_of_two_constants_is_no_layer(make_model, analysed):
+    model = make_model(
+        [
+            node("MatMul", ["a", "b"], "ab"),
+            node("Gemm", ["x", "ab"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"a": tensor(3, 2), "b": tensor(2, 4)},
+    )
+    found = analysed(model)
+    assert roles(found) == {"a": "constant", "b": "constant"}
+    assert len(found.warnings) == 2
+    assert "tensor 'a' [3, 2] of MatMul is not moved" in found.warnings[0]
+
+
+def test_a_product_of_two_computed_tensors_has_no_weight(make_model, analysed):
+    model = make_model([node("MatMul", ["x", "x"], "y")], {"x": [3, 3]}, {"y": [3, 3]}, {})
+    assert analysed(model).parameters == {}
+
+
+def test_a_weight_that_is_computed_is_warned_about(make_model, analysed):
+    model = make_model(
+        [
+            node("Slice", ["big", "zero", "four"], "w"),
+            node("Gemm", ["x", "w"], "y"),
+        ],
+        {"x": ["n", 4]},
+        {"y": ["n", 5]},
+        {"big": tensor(8, 5), "zero": np.array([0]), "four": np.array([4])},
+    )
+    found = analysed(model)
+    assert roles(found) == {"big": "constant"}
+    assert found.warnings == (
+        "tensor 'big' [8, 5] of Slice is not moved: Slice is not known to have weights there",
+    )
+
+
+def test_half_precision_weights_are_warned_about_and_not_moved(make_model, analysed):
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": tensor(3, 4).astype(np.float16)},
+        types={"x": onnx.TensorProto.FLOAT16, "y": onnx.TensorProto.FLOAT16},
+    )
+    found = analysed(model)
+    assert found.parameters == {}
+    assert found.warnings == ("weight 'w' is float16 and is not moved",)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_warned_about(bad, make_model, analysed):
+    w = tensor(3, 4)
+    w[1, 2] = w[0, 0] = bad
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")], {"x": [2, 3]}, {"y": [2, 4]}, {"w": w}
+    )
+    warning = "weight 'w' holds 2 values that are NaN or infinite"
+    assert analysed(model).warnings == (warning,)
+
+
+def test_float64_weights_are_found(make_model, analysed):
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": RNG.standard_normal((3, 4))},
+        types={"x": onnx.TensorProto.DOUBLE, "y": onnx.TensorProto.DOUBLE},
+    )
+    assert analysed(model).parameters["w"].values.dtype == np.float64
+
+
+def test_shapes_indices_and_unused_tensors_are_no_parameters(make_model, analysed):
+    model = make_model(
+        [node("Reshape", ["x", "shape"], "h"), node("Gemm", ["h", "w"], "y")],
+        {"x": ["n", 3, 1]},
+        {"y": ["n", 4]},
+        {"shape": np.array([-1, 3]), "w": tensor(3, 4), "unused": tensor(7, 7)},
+    )
+    assert roles(analysed(model)) == {"w": "weight"}
+
+
+# --- shared tensors -----------------------------------------------------------------------
+
+
+def tied(make_model, **options):
+    """One matrix used twice: x @ w, then @ its transpose; between them another weight."""
+    return make_model(
+        [
+            node("MatMul", ["x", "w"], "h"),
+            node("MatMul", ["h", "v"], "g"),
+            node("Transpose", ["w"], "wt"),
+            node("MatMul", ["g", "wt"], "f"),
+            node("MatMul", ["f", "u"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 2]},
+        {"u": tensor(3, 2), "w": tensor(3, 4), "v": tensor(4, 4)},
+        **options,
+    )
+
+
+def test_a_shared_weight_is_one_parameter_with_the_axis_of_its_first_use(make_model, analysed):
+    found = analysed(tied(make_model))
+    assert roles(found) == {"u": "weight", "w": "weight", "v": "weight"}
+    assert found.parameters["w"].nodes == ("h.node", "f.node")
+    assert found.parameters["w"].filter_axis == 1
+
+
+def test_a_shared_weight_has_one_noise_key(make_model, analysed):
+    assert keys(analysed(tied(make_model))) == {"w": 0, "v": 1, "u": 2}
+
+
+def test_a_tensor_that_is_a_weight_anywhere_is_a_weight(make_model, analysed):
+    model = make_model(
+        [
+            node("MatMul", ["x", "v"], "h"),
+            node("Add", ["h", "w"], "g"),
+            node("MatMul", ["g", "w"], "y"),
+        ],
+        {"x": [4, 3]},
+        {"y": [4, 4]},
+        {"v": tensor(3, 4), "w": tensor(4, 4)},
+    )
+    found = analysed(model)
+    assert roles(found) == {"v": "weight", "w": "weight"}
+    assert keys(found) == {"v": 0, "w": 1}
+    assert found.parameters["w"].op == "MatMul"
+    assert found.parameters["w"].nodes == ("g.node", "y.node")
+
+
+def test_a_scale_merged_with_a_variance_is_a_statistic(make_model, analysed, batch_norm):
+    norm, tensors = batch_norm("h", "y", 4)
+    del tensors["bn.var"]
+    norm.input[4] = "bn.gamma"
+    model = make_model(
+        [node("Conv", ["x", "w"], "h"), norm],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 4, 4, 4]},
+        {"w": tensor(4, 3, 1, 1), **tensors},
+    )
+    found = analysed(model)
+    assert roles(found)["bn.gamma"] == "statistic"
+    assert roles(found)["bn.beta"] == "normalization"
+    (warning,) = found.warnings
+    assert warning.startswith("bn.gamma: the exporter merged equal tensors")
+    assert "not even with --ignore none" in warning
+
+
+def test_an_untrained_checkpoint_with_merged_tensors_is_understood(analysed, reference):
+    untrained = analysed(reference / "checkpoints" / "epoch_00.onnx")
+    trained = analysed(reference / "checkpoints" / "epoch_08.onnx")
+    assert keys(untrained) == keys(trained)
+    assert {n for n, role in roles(untrained).items() if role == "statistic"} == {
+        "b1.weight",
+        "b1.bias",
+        "b2.weight",
+        "b2.bias",
+    }
+    assert roles(untrained)["f1.bias"] == "bias"
+
+
+# --- noise keys ---------------------------------------------------------------------------
+
+
+def branches(swapped=False):
+    """Two weights side by side under a third; which one is first is said by Sub's slots."""
+    return [
+        node("MatMul", ["x", "left"], "l"),
+        node("MatMul", ["x", "right"], "r"),
+        node("Sub", ["r", "l"] if swapped else ["l", "r"], "d"),
+        node("MatMul", ["d", "last"], "y"),
+    ]
+
+
+def branched(make_model, nodes, order=("left", "right", "last"), extra=()):
+    shapes = {"left": (3, 4), "right": (3, 4), "last": (4, 2), "unused": (5, 5)}
+    tensors = {name: tensor(*shapes[name]) for name in (*extra, *order)}
+    return make_model(nodes, {"x": ["n", 3]}, {"y": ["n", 2]}, tensors)
+
+
+def test_keys_count_weights_depth_first_in_the_order_of_operands(make_model, analysed):
+    plain = analysed(branched(make_model, branches()))
+    swapped = analysed(branched(make_model, branches(swapped=True)))
+    assert keys(plain) == {"left": 0, "right": 1, "last": 2}
+    assert keys(swapped) == {"right": 0, "left": 1, "last": 2}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["left", "right", "last"])))
+def test_keys_do_not_depend_on_the_order_of_tensors_in_the_file(order, make_model, analysed):
+    found = analysed(branched(make_model, branches(), order, extra=["unused"]))
+    assert keys(found) == {"left": 0, "right": 1, "last": 2}
+
+
+def test_keys_do_not_depend_on_the_order_of_nodes_in_the_file(make_model, analysed):
+    for order in itertools.permutations(branches()):
+        found = analysed(branched(make_model, list(order)))
+        assert keys(found) == {"left": 0, "right": 1, "last": 2}
+
+
+def renamed(model):
+    """Return the model with every node, tensor and value under another name."""
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    graph = other.graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.name = f"renamed::{part.name}"
+    for part in graph.node:
+        for side in (part.input, part.output):
+            side[:] = [f"renamed::{name}" if name else "" for name in side]
+    del graph.value_info[:]
+    onnx.checker.check_model(other)
+    return other
+
+
+def test_keys_of_a_renamed_export_are_the_same(analysed, reference):
+    model = onnx.load(reference / "model.onnx")
+    expected = keys(analysed(model))
+    assert expected == {
+        "c1.weight": 0,
+        "c2.weight": 1,
+        "dw.weight": 2,
+        "f1.weight": 3,
+        "f2.weight": 4,
+    }
+    found = keys(analysed(renamed(model)))
+    assert found == {f"renamed::{name}": key for name, key in expected.items()}
+
+
+def test_keys_of_an_export_with_folded_normalizations_are_the_same(analysed, reference):
+    plain = analysed(reference / "model.onnx")
+    folded = analysed(reference / "model_bn_folded.onnx")
+    assert keys(plain) == keys(folded)
+    assert roles(folded)["c1.weight_bias"] == "bias"
+
+
+def test_keys_do_not_count_normalizations_and_biases(make_model, analysed, batch_norm):
+    norm, tensors = batch_norm("a", "b", 4)
+    model = make_model(
+        [
+            node("MatMul", ["x", "first"], "a"),
+            norm,
+            node("Add", ["b", "bias"], "c"),
+            node("MatMul", ["c", "second"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 2]},
+        {"first": tensor(3, 4), **tensors, "bias": tensor(4), "second": tensor(4, 2)},
+    )
+    assert keys(analysed(model)) == {"first": 0, "second": 1}
+
+
+# --- control flow -------------------------------------------------------------------------
+
+
+def body(name, weight, tensors=()):
+    """Return a body of If that applies a weight of its own or of the outer graph."""
+    initializers = [onnx.numpy_helper.from_array(array, key) for key, array in tensors]
+    output = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4])
+    nodes = [node("Gemm", ["x", weight], name)]
+    return helper.make_graph(nodes, name, [], [output], initializers)
+
+
+def test_weights_of_bodies_are_warned_about_by_name(make_model, analysed):
+    choice = node(
+        "If",
+        ["flag"],
+        "y",
+        then_branch=body("a", "captured"),
+        else_branch=body("b", "own", [("own", tensor(3, 4))]),
+    )
+    model = make_model(
+        [choice],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"captured": tensor(3, 4), "flag": np.array(True)},
+    )
+    onnx.checker.check_model(model)
+    found = analysed(model)
+    assert found.parameters == {}
+    assert found.warnings == (
+        "weights inside If, Loop or Scan bodies are not moved: captured, own",
+    )
+
+
+def test_a_captured_weight_that_moves_outside_is_not_warned_about(make_model, analysed):
+    choice = node("If", ["flag"], "b1", then_branch=body("a", "w"), else_branch=body("b", "w"))
+    model = make_model(
+        [choice, node("Gemm", ["x", "w"], "b2"), node("Add", ["b1", "b2"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": tensor(3, 4), "flag": np.array(True)},
+    )
+    found = analysed(model)
+    assert roles(found) == {"w": "weight"}
+    assert found.warnings == ()
+
+
+# --- tensors behind views -----------------------------------------------------------------
+
+VIEWED = {
+    "identity": [node("Identity", ["b"], "bias")],
+    "unsqueeze": [
+        helper.make_node("Constant", [], ["axes"], value_ints=[0, 2, 3]),
+        node("Unsqueeze", ["b", "axes"], "bias"),
+    ],
+    "reshape": [
+        helper.make_node("Constant", [], ["shape"], value_ints=[1, -1, 1, 1]),
+        node("Reshape", ["b", "shape"], "bias"),
+    ],
+}
+
+
+@pytest.mark.parametrize("view", VIEWED)
+def test_a_bias_behind_a_view_is_a_bias_of_the_operator_that_adds_it(
+    view, make_model, analysed
+):
+    views = VIEWED[view]
+    adds = "Conv" if view == "identity" else "Add"
+    model = make_model(
+        [
+            *views,
+            node("Conv", ["x", "w", "bias"] if view == "identity" else ["x", "w"], "h"),
+            node("Identity", ["h"], "y")
+            if view == "identity"
+            else node("Add", ["h", "bias"], "y"),
+        ],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 4, 4, 4]},
+        {"w": tensor(4, 3, 1, 1), "b": tensor(4)},
+    )
+    onnx.checker.check_model(model)
+    bias = analysed(model).parameters["b"]
+    assert (bias.role, bias.op, bias.shape) == ("bias", adds, (4,))
+    assert bias.nodes == ("h.node" if view == "identity" else "y.node",)
+
+
+def test_weights_in_constant_nodes_are_found_under_the_name_of_their_value(
+    make_model, analysed
+):
+    w, b = tensor(3, 4), tensor(4)
+    model = make_model(
+        [
+            helper.make_node(
+                "Constant", [], ["w"], value=onnx.numpy_helper.from_array(w, "?")
+            ),
+            helper.make_node("Constant", [], ["b"], value_floats=b.tolist()),
+            node("MatMul", ["x", "w"], "h"),
+            node("Add", ["h", "b"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {},
+    )
+    found = analysed(model)
+    assert roles(found) == {"w": "weight", "b": "bias"}
+    assert (found.parameters["w"].values == w).all()
+    assert (found.parameters["b"].values == b).all()
