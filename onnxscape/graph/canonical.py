@@ -61,7 +61,8 @@ def broken_graphs_refused() -> Iterator[None]:
         Nothing.
 
     Raises:
-        ModelFileError: If something else than an error of ours was raised inside.
+        OnnxscapeError: One of ours that was raised inside, as it is.
+        ModelFileError: In place of any other.
     """
     try:
         yield

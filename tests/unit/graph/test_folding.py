@@ -199,6 +199,7 @@ def test_a_layer_is_not_folded_where_more_than_the_weight_moves(also, make_layer
 def test_a_layer_whose_weight_does_not_move_is_not_folded(make_layer, check_equal):
     layer = LAYERS["conv with bias"]
     check_equal(make_layer(layer), layer, folded=0, moved={"b"})
+    check_equal(make_layer(layer), layer, folded=0, moved=set())
 
 
 def test_a_shared_weight_is_not_folded(make_layer, check_equal):

@@ -26,8 +26,8 @@ def signs_of(make_model, analysed):
 
     def signs(nodes, tensors, *, op="Conv", outputs=("y",), **options):
         rank = {"Conv": 4, "Gemm": 2, "MatMul": 2, "Tokens": 3}[op]
-        x = ["n", 3, 5, 5] if rank == 4 else ["n", *[7] * (rank - 2), 3]
-        y = ["n", 4, 5, 5] if rank == 4 else ["n", *[7] * (rank - 2), 4]
+        x = ["n", 3, 4, 4] if rank == 4 else ["n", *[7] * (rank - 2), 3]
+        y = ["n", 4, 4, 4] if rank == 4 else ["n", *[7] * (rank - 2), 4]
         shape = (4, 3, 1, 1) if op == "Conv" else (3, 4)
         w = np.float32(np.random.default_rng(0).standard_normal(shape))
         layer = node("MatMul" if op == "Tokens" else op, ["x", "w"], "h")
@@ -86,7 +86,8 @@ def test_signs_multiply_along_a_chain_of_sums_and_identities(signs_of, batch_nor
         "a sum": [node("Add", ["h", "b"], "y")],
         "an activation": [node("Relu", ["h"], "a"), node("Mul", ["a", "m"], "y")],
         "a scalar": [node("Mul", ["h", "s"], "y")],
-        "another axis": [node("Mul", ["h", "other"], "y")],
+        "another axis": [node("Mul", ["h", "width"], "y")],
+        "yet another axis": [node("Mul", ["h", "height"], "y")],
         "a quotient": [node("Div", ["h", "m"], "y")],
         "two products": [node("Mul", ["h", "h"], "a"), node("Mul", ["a", "m"], "y")],
     }.items(),
@@ -98,7 +99,8 @@ def test_without_a_constant_product_per_channel_there_are_no_signs(chain, signs_
         "b": np.ones((4, 1, 1)),
         "m": np.reshape(GAMMA, (4, 1, 1)),
         "s": np.float32(-1),
-        "other": -np.ones(5),
+        "width": -np.ones(4),
+        "height": -np.ones((4, 1)),
     }
     assert signs_of(chain[1], {k: v for k, v in tensors.items() if k in names}) is None
 
@@ -241,3 +243,24 @@ def test_the_reference_network_has_the_same_step_in_both_exports(
         np.testing.assert_allclose(
             steps[1][name], expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max()
         )
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1), (1, 1, 1, 1)])
+def test_any_single_number_is_the_product_of_a_single_channel(shape, make_model, analysed):
+    w = np.ones((1, 3, 1, 1), dtype=np.float32)
+    model = make_model(
+        [node("Conv", ["x", "w"], "h"), node("Mul", ["h", "m"], "y")],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 1, 4, 4]},
+        {"w": w, "m": np.full(shape, -2.0, dtype=np.float32)},
+    )
+    assert analysed(model).parameters["w"].signs.tolist() == [-1.0]
+
+
+def test_a_normalization_by_tensors_of_different_sizes_is_left_to_onnx_runtime(
+    make_model, batch_norm
+):
+    norm, tensors = batch_norm("x", "y", 4)
+    tensors["bn.mean"] = tensors["bn.mean"][:1]
+    model = make_model([norm], {"x": [2, 4, 3]}, {"y": [2, 4, 3]}, tensors)
+    assert read_batch_norm(canonical(model).graph[0]) is None
