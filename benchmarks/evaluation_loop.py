@@ -28,7 +28,7 @@ import onnxruntime as ort
 from onnxscape.core.grid import Grid
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
-from onnxscape.evaluation.observer import SilentObserver
+from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
 from onnxscape.plots import save_all
@@ -62,7 +62,7 @@ def main() -> None:
         samples=options.samples,
         threads=options.threads,
     )
-    observer = SilentObserver()
+    observer = QuietObserver()
     inputs = resolve(request, observer)
     engine = start_engine(inputs, None, observer)
     bare = ort.InferenceSession(

@@ -9,15 +9,19 @@ Example:
 
 from __future__ import annotations
 
-from onnxscape import errors
-from onnxscape.core.grid import Axis, Grid
-from onnxscape.core.landscape import Landscape
-from onnxscape.core.plan import Plan
-from onnxscape.core.spec import EvalSpec
-from onnxscape.errors import OnnxscapeError
-from onnxscape.evaluation.api import evaluate, load
-from onnxscape.evaluation.report import EvaluationInterrupted
-from onnxscape.version import __version__
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnxscape import errors
+    from onnxscape.core.grid import Axis, Grid
+    from onnxscape.core.landscape import Landscape
+    from onnxscape.core.plan import Plan
+    from onnxscape.core.spec import EvalSpec
+    from onnxscape.errors import OnnxscapeError
+    from onnxscape.evaluation.api import evaluate, load
+    from onnxscape.evaluation.report import EvaluationInterrupted
+    from onnxscape.version import __version__
 
 __all__ = [
     "Axis",
@@ -32,3 +36,41 @@ __all__ = [
     "evaluate",
     "load",
 ]
+
+_MODULES = {
+    "Axis": "core.grid",
+    "EvalSpec": "core.spec",
+    "EvaluationInterrupted": "evaluation.report",
+    "Grid": "core.grid",
+    "Landscape": "core.landscape",
+    "OnnxscapeError": "errors",
+    "Plan": "core.plan",
+    "__version__": "version",
+    "evaluate": "evaluation.api",
+    "load": "evaluation.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: ONNX Runtime takes its time to load.
+
+    Args:
+        name: The name.
+
+    Returns:
+        What it stands for.
+
+    Raises:
+        AttributeError: If it is not public.
+    """
+    if name == "errors":
+        return importlib.import_module("onnxscape.errors")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'onnxscape' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"onnxscape.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,9 +6,10 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from onnxscape.core.direction import MAX_SEED, Ignore
 from onnxscape.core.normalization import Normalization
@@ -22,6 +23,9 @@ from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
 from onnxscape_cli.terminal import Terminal, duration
+
+if TYPE_CHECKING:
+    from onnxscape.core.landscape import Landscape
 
 
 def _numbers(
@@ -147,24 +151,25 @@ def command(
         path=path, restart=restart, store=store, save_directions=save_directions
     )
     terminal = Terminal(quiet=quiet, to_stderr=as_json)
+    _warn_of_ignored_options(terminal)
     try:
         report = run_to_file(request, output, terminal)
     except EvaluationInterrupted as interrupt:
         terminal.close()
         report = interrupt.report
         finished = report.computed + report.reused
-        click.echo(
-            f"onnxscape: interrupted: {finished} points are kept in {path}; "
-            "the same command continues",
-            err=True,
+        how = "without --restart continues" if restart else "continues"
+        kept = (
+            f"{finished} points are kept in {path}" if finished else "before the first point"
         )
+        click.echo(f"onnxscape: interrupted: {kept}; the same command {how}", err=True)
         if as_json:
             _print_json(path, report, [], terminal.warnings)
         return INTERRUPTED
     finally:
         terminal.close()
     started = time.perf_counter()
-    pictures = [] if no_plot else save_all(report.landscape, path.with_suffix(""))
+    pictures = [] if no_plot else _draw(report.landscape, path, terminal)
     seconds = dict(report.seconds) | {"pictures": time.perf_counter() - started}
     report = Report(
         landscape=report.landscape,
@@ -178,10 +183,44 @@ def command(
     return DONE
 
 
+def _warn_of_ignored_options(terminal: Terminal) -> None:
+    """Say which explicit options another one makes meaningless."""
+    context = click.get_current_context()
+
+    def given(*names: str) -> list[str]:
+        explicit = click.core.ParameterSource.COMMANDLINE
+        return [
+            f"--{name}" for name in names if context.get_parameter_source(name) is explicit
+        ]
+
+    for stronger, weaker in (
+        (("x", "y"), ("grid", "radius")),
+        (("directions",), ("seed", "normalize", "ignore", "orthogonal")),
+    ):
+        if given(*stronger) and given(*weaker):
+            terminal.warning(
+                f"{' and '.join(given(*weaker))} have no effect besides "
+                f"{' and '.join(given(*stronger))}"
+            )
+
+
+def _draw(landscape: Landscape, path: Path, terminal: Terminal) -> list[Path]:
+    """Draw the pictures; a landscape that cannot be drawn is still a result."""
+    try:
+        return save_all(landscape, path.with_suffix(""))
+    except UsageError as error:
+        terminal.warning(f"no pictures: {error}")
+        return []
+
+
 def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Terminal) -> None:
     landscape = report.landscape
     center = landscape.center
-    text = f"center      loss {center.get('loss', math.nan):.4f}"
+    if not math.isfinite(center.get("loss", math.nan)):
+        terminal.warning(
+            "the loss at the center is not finite: check the weights, the data and its scale"
+        )
+    text = f"center      loss {center.get('loss', math.nan):.4g}"
     if "accuracy" in center:
         text += f", accuracy {center['accuracy']:.2%}".replace("%", " %")
     terminal.note(text)
@@ -198,11 +237,14 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
         terminal.note(
             f"time        {duration(seconds)} for {report.computed} points ({rate:.3g}/s)"
         )
-    terminal.note(f"wrote       {', '.join(str(p) for p in (path, *pictures))}")
+    written = [*([path] if report.computed else []), *pictures]
+    if written:
+        terminal.note(f"wrote       {', '.join(map(str, written))}")
 
 
 def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list[str]) -> None:
     landscape = report.landscape
+    finite = landscape.loss[np.isfinite(landscape.loss)]
     values: dict[str, Any] = {
         "out": str(path),
         "pictures": [str(picture) for picture in pictures],
@@ -210,6 +252,9 @@ def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list
         "points": report.computed + report.reused,
         "points_computed": report.computed,
         "points_reused": report.reused,
+        "points_not_finite": int(landscape.evaluated.sum()) - finite.size,
+        "loss_min": _finite(finite.min(initial=math.inf)),
+        "loss_max": _finite(finite.max(initial=-math.inf)),
         "center_loss": _finite(landscape.center.get("loss")),
         "center_accuracy": _finite(landscape.center.get("accuracy")),
         "seconds": {phase: round(value, 6) for phase, value in report.seconds.items()},
@@ -222,4 +267,4 @@ def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list
 
 def _finite(value: float | None) -> float | None:
     """JSON has no NaN and no infinity: null stands for them."""
-    return value if value is not None and math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None

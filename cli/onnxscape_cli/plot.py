@@ -68,6 +68,13 @@ def command(
     or several surfaces --together in one picture, on the same scale.
     """
     landscapes = [load(path) for path in surfaces]
+    if out is not None and out.resolve() in {path.resolve() for path in surfaces}:
+        raise UsageError(f"--out {out} would overwrite a surface; choose another name")
+    explicit = click.get_current_context().get_parameter_source("suffix")
+    if out is not None and explicit is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError(
+            "--format is for STEM_KIND files; --out says its format by its suffix"
+        )
     if titles and len(titles) != len(surfaces):
         raise UsageError(
             f"expected one --title per surface, got {len(titles)} for {len(surfaces)}"
@@ -81,6 +88,11 @@ def command(
             )
         kind = kinds[0] if kinds else None
         options = style | _levels(kind or kinds_for(landscapes[0])[0], levels)
+        names = [str(landscape.provenance.get("model")) for landscape in landscapes]
+        if not titles and kind != "line" and len(set(names)) < len(names):
+            titles = tuple(
+                path.stem for path in surfaces
+            )  # the names would not tell them apart
         draw_side_by_side(landscapes, kind, path=out, titles=titles or None, **options)
         click.echo(f"wrote {out}")
         return DONE

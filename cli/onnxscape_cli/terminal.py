@@ -84,18 +84,24 @@ class Terminal:
         """Write what is going to happen."""
         self._end_download()
         self._started = self._last_line = time.monotonic()
+        if outline.known is not None:
+            self._low, self._high = outline.known
         if self._quiet:
             return
         left = outline.points - outline.reused
         reused = f" ({outline.reused} of them are there already)" if outline.reused else ""
+        points = (
+            f"{outline.points - 1} and the center" if outline.center_apart else outline.points
+        )
         seconds = duration(left * outline.seconds_per_point)
         rows = {
-            "model": f"{outline.model}: {outline.moved} parameters "
-            f"({outline.elements:,} values) move, {outline.others} stay",
+            "model": f"{outline.model}: {_counted(outline.moved, 'tensor')} of "
+            f"{outline.elements:,} values {'moves' if outline.moved == 1 else 'move'}, "
+            f"{outline.others} stay",
             "directions": outline.directions,
             "data": outline.data,
             "samples": f"{outline.samples} of {outline.population}",
-            "points": f"{outline.points}{reused}",
+            "points": f"{points}{reused}",
             "device": outline.device,
             "strategy": outline.strategy,
             "estimate": f"{seconds} ({duration(outline.seconds_per_point)} per point)",
@@ -105,9 +111,8 @@ class Terminal:
 
     def point(self, point: Point, metrics: Mapping[str, float], done: int, total: int) -> None:
         """Move the bar, or write a line now and then."""
-        del point
         loss = metrics["loss"]
-        if math.isfinite(loss):
+        if math.isfinite(loss) and point.row >= 0:
             self._low, self._high = min(self._low, loss), max(self._high, loss)
         self._computed += 1
         if self._quiet:
@@ -140,7 +145,8 @@ class Terminal:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[loss]}"),
                 TextColumn("{task.fields[rate]:.3g}/s"),
-                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                TextColumn("left"),
+                TimeRemainingColumn(compact=True),
                 console=self._console,
             )
             self._bar.start()
@@ -153,7 +159,7 @@ class Terminal:
 
     def _loss(self) -> str:
         if self._low > self._high:
-            return "loss not finite"
+            return "no finite loss"
         return f"loss {self._low:.4g} … {self._high:.4g}"
 
     def _end_download(self) -> None:
@@ -161,6 +167,10 @@ class Terminal:
             self._download.stop()
             self._download = None
             self._task = None
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float) -> str:

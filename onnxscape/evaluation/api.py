@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from onnxscape.core.direction import Ignore
 from onnxscape.core.grid import Axis, Grid
 from onnxscape.core.normalization import Normalization
-from onnxscape.errors import UsageError
-from onnxscape.evaluation.observer import SilentObserver
+from onnxscape.errors import GridError, UsageError
+from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_in_memory, run_to_file
 from onnxscape.storage import load_landscape
@@ -33,8 +33,8 @@ def evaluate(
     *,
     grid: str | int | Grid = "25x25",
     radius: float = 1.0,
-    x: str | Axis | None = None,
-    y: str | Axis | None = None,
+    x: str | Axis | tuple[float, float, int] | None = None,
+    y: str | Axis | tuple[float, float, int] | None = None,
     normalize: str = "filter",
     ignore: str = "biasbn",
     out: str | Path | None = None,
@@ -63,7 +63,8 @@ def evaluate(
             `(x, y)`, or a mapping from input names to arrays with the labels under `y`.
         grid: `"51x51"` for a plane, `"51"` for a line along delta, or a `Grid`.
         radius: Largest coordinate of `grid`.
-        x: `MIN:MAX:NUM` or an `Axis` along delta; with `y` it replaces `grid`.
+        x: `MIN:MAX:NUM`, (min, max, num) or an `Axis` along delta; with `y` it replaces
+            `grid`.
         y: The same along eta.
         normalize: `filter`, `layer`, `weight`, `dfilter`, `dlayer` or `none`.
         ignore: `biasbn` leaves biases and normalization parameters alone, `none` scales them
@@ -72,7 +73,8 @@ def evaluate(
         restart: Whether to throw away what `out` holds.
         store: Folder for the live point store; beside `out` by default, and needs it.
         save_directions: Direction file to write; needs `out`.
-        observer: Told what happens; silent by default.
+        observer: Told what happens; by default warnings become Python warnings, and
+            nothing else is said.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `metrics`, `directions`, `orthogonal`, `batch_size`, `device`, `threads`,
             `strategy`, `layout`, `mean`, `std`, `scale`, `data_dir`.
@@ -96,7 +98,7 @@ def evaluate(
         ignore=_choice(Ignore, "ignore", ignore),
         **options,
     )
-    observer = observer or SilentObserver()
+    observer = observer or QuietObserver()
     if out is None:
         if store is not None or save_directions is not None:
             raise UsageError("store and save_directions need out, the surface file to write")
@@ -132,7 +134,10 @@ def load(path: str | Path) -> Landscape:
 
 
 def make_grid(
-    grid: str | int | Grid, radius: float, x: str | Axis | None, y: str | Axis | None
+    grid: str | int | Grid,
+    radius: float,
+    x: str | Axis | tuple[float, float, int] | None,
+    y: str | Axis | tuple[float, float, int] | None,
 ) -> Grid:
     """Make a grid from what users write.
 
@@ -150,8 +155,21 @@ def make_grid(
     """
     if x is None and y is None:
         return grid if isinstance(grid, Grid) else Grid.parse(str(grid), radius)
-    axes = (Axis.parse(axis) if isinstance(axis, str) else axis for axis in (x, y))
-    return Grid(*axes)
+    return Grid(*map(_axis, (x, y)))
+
+
+def _axis(axis: str | Axis | tuple[float, float, int] | None) -> Axis | None:
+    if axis is None or isinstance(axis, Axis):
+        return axis
+    if isinstance(axis, str):
+        return Axis.parse(axis)
+    try:
+        start, stop, num = axis
+        return Axis(float(start), float(stop), int(num))
+    except (TypeError, ValueError) as error:
+        raise GridError(
+            f"expected an axis as 'MIN:MAX:NUM', (min, max, num) or Axis, got {axis!r}"
+        ) from error
 
 
 def _choice(choices: type[_Choice], option: str, value: str) -> _Choice:

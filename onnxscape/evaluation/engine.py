@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,9 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
     request = inputs.request
     device = find_device(_wanted_device(request, recorded))
     threads = usable_cores() if request.threads is None else request.threads
-    if threads < 1:
-        raise UsageError(f"expected at least 1 thread, got {threads}")
+    most = max(2 * (os.cpu_count() or 1), 8)
+    if not 1 <= threads <= most:
+        raise UsageError(f"expected from 1 to {most} threads on this machine, got {threads}")
     prepared = prepare(inputs.file, inputs.parameters, moved=inputs.moved, loss=request.loss)
     plan = make_plan(
         inputs.file.inputs,

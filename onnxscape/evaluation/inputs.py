@@ -66,11 +66,13 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         The inputs of the evaluation.
 
     Raises:
-        UsageError: If the loss is not known.
+        UsageError: If the loss or the split is not known.
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
     if request.loss not in LOSSES:
         raise UsageError(f"expected --loss {' or '.join(LOSSES)}, got {request.loss!r}")
+    if request.split not in {"train", "test"}:
+        raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model)
     parameters, warnings = analyse(file)
     for text in warnings:
@@ -140,6 +142,10 @@ def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Sampl
 
 def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
     if isinstance(data, str | Path):
+        if not str(data):
+            raise UsageError(
+                "expected data as a name, file, folder or module:function, got ''"
+            )
         return load_dataset(
             str(data),
             split=request.split,

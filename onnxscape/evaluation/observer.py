@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +27,8 @@ class Outline:
         population: Number of samples there are.
         points: Number of points, the center included.
         reused: How many of them are there already.
+        center_apart: Whether the center is one of the points without being on the grid.
+        known: Smallest and largest finite loss of the points that are there; None without any.
         device: Where it runs, for people.
         strategy: How, for people.
         seconds_per_point: Estimate.
@@ -41,6 +44,8 @@ class Outline:
     population: int
     points: int
     reused: int
+    center_apart: bool
+    known: tuple[float, float] | None
     device: str
     strategy: str
     seconds_per_point: float
@@ -65,18 +70,19 @@ class Observer(Protocol):
         """A point is finished and stored."""
 
 
-class SilentObserver:
-    """An observer that keeps warnings and says nothing."""
+class OnnxscapeWarning(UserWarning):
+    """Something about a landscape that its user should look at."""
 
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
+
+class QuietObserver:
+    """An observer that passes warnings on to Python's and says nothing else."""
 
     def note(self, text: str) -> None:
         """Ignore it."""
 
     def warning(self, text: str) -> None:
-        """Keep it."""
-        self.warnings.append(text)
+        """Warn."""
+        warnings.warn(text, OnnxscapeWarning, stacklevel=2)
 
     def bytes_read(self, done: int, total: int | None) -> None:
         """Ignore it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -45,16 +46,14 @@ class Report:
 class EvaluationInterrupted(KeyboardInterrupt):
     """The user interrupted a run; what was evaluated is kept."""
 
-    def __init__(self, report: Report, *, kept: bool) -> None:
+    def __init__(self, report: Report) -> None:
         """Carry what there is.
 
         Args:
             report: The run so far; its landscape is incomplete.
-            kept: Whether the points are in a file, so that the same request continues.
         """
         super().__init__("interrupted")
         self.report = report
-        self.kept = kept
 
 
 def point_count(inputs: EvalInputs) -> int:
@@ -131,14 +130,14 @@ def provenance(inputs: EvalInputs, engine: Engine | None) -> dict[str, Any]:
 
 
 def outline(
-    inputs: EvalInputs, engine: Engine, reused: int, seconds_per_point: float
+    inputs: EvalInputs, engine: Engine, results: Results, seconds_per_point: float
 ) -> Outline:
     """Describe a run before it starts.
 
     Args:
         inputs: What is evaluated.
         engine: What evaluates it.
-        reused: Number of points that are there already.
+        results: The points that are there already.
         seconds_per_point: Estimate.
 
     Returns:
@@ -146,6 +145,8 @@ def outline(
     """
     moved = [p for p in inputs.parameters if p.name in inputs.moved]
     trainable = [p for p in inputs.parameters if p.role in TRAINABLE]
+    losses = [m["loss"] for key, m in results.items() if min(key) >= 0]
+    losses = [loss for loss in losses if math.isfinite(loss)]
     request, plan, device = inputs.request, engine.plan, engine.device
     if request.directions is not None:
         directions = f"from {request.directions}"
@@ -166,7 +167,9 @@ def outline(
         samples=len(inputs.samples),
         population=inputs.samples.population,
         points=point_count(inputs),
-        reused=reused,
+        reused=len(results),
+        center_apart=inputs.spec.grid.center().row < 0,
+        known=(min(losses), max(losses)) if losses else None,
         device=f"{device.name}{threads}",
         strategy=f"{plan.strategy} weights, batches of {plan.batch}{folded}",
         seconds_per_point=seconds_per_point,

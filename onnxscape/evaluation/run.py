@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from onnxscape.errors import (
     OnnxscapeError,
-    OutputError,
-    SpecConflictError,
-    SurfaceFileError,
-    UsageError,
 )
-from onnxscape.evaluation.directions import write_directions
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
+from onnxscape.evaluation.output import (
+    check_outputs,
+    existing_landscape,
+    refuse_other_choices,
+    refuse_other_spec,
+    save_directions,
+)
 from onnxscape.evaluation.report import (
     EvaluationInterrupted,
     Report,
@@ -28,8 +30,6 @@ from onnxscape.evaluation.report import (
 from onnxscape.storage import (
     PointStore,
     WriterLock,
-    check_writable,
-    load_landscape,
     save_landscape,
 )
 
@@ -40,13 +40,9 @@ if TYPE_CHECKING:
     from onnxscape.core.grid import Point
     from onnxscape.core.landscape import Landscape
     from onnxscape.core.plan import Plan
-    from onnxscape.core.spec import EvalSpec
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest, OutputOptions
-
-
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class PointSink(Protocol):
@@ -89,7 +85,7 @@ def run_in_memory(request: EvalRequest, observer: Observer) -> Report:
     clock = _Clock()
     inputs = resolve(request, observer)
     clock.lap("start")
-    return _evaluate(inputs, None, _Memory(), clock, observer, kept=False)
+    return _evaluate(inputs, None, _Memory(), clock, observer)
 
 
 def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer) -> Report:
@@ -109,19 +105,20 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
         OutputError: If the output cannot be written, or is being written.
         StorageError: If storage fails on the way; finished points are kept.
         EvaluationInterrupted: On an interrupt; the surface so far is written.
+        KeyboardInterrupt: On an interrupt before the first point.
         OnnxscapeError: If the request cannot be carried out.
     """
     clock = _Clock()
-    _check_outputs(output)
+    check_outputs(request, output)
     with WriterLock(output.path):
         inputs = resolve(request, observer)
-        if output.save_directions is not None:
-            write_directions(
-                output.save_directions, inputs.parameters, inputs.delta, inputs.eta
-            )
-        existing = None if output.restart else _existing(output.path, inputs)
+        existing = None if output.restart else existing_landscape(output.path, inputs)
+        target = output.save_directions
+        if target is not None and save_directions(target, inputs):
+            observer.note(f"wrote the directions to {target}")
         clock.lap("start")
         if existing is not None and existing.complete:
+            refuse_other_choices(request, existing.plan)
             _leftover_store(output)
             count = point_count(inputs)
             observer.note(f"{output.path} is finished: {count} points, nothing to compute")
@@ -132,90 +129,21 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
         with contextlib.closing(opened) as store:
             recorded = _recorded(store, existing, inputs)
             try:
-                report = _evaluate(inputs, recorded, store, clock, observer, kept=True)
-            except EvaluationInterrupted as interrupt:
-                save_landscape(interrupt.report.landscape, output.path)
-                raise
-            except OnnxscapeError:
-                # What went wrong first is what the user must hear of; the points are safe.
+                old = output.path if output.restart else None
+                report = _evaluate(inputs, recorded, store, clock, observer, replaced=old)
+            except (KeyboardInterrupt, OnnxscapeError) as stop:
+                # What stopped the run is what the user must hear of; the points are safe.
                 with contextlib.suppress(OnnxscapeError):
-                    if store.spec is None:
+                    if not store.results():
                         store.remove()  # it did not come to a first point
+                    elif isinstance(stop, EvaluationInterrupted):
+                        save_landscape(stop.report.landscape, output.path)
                     else:
                         _save_what_there_is(inputs, recorded, store, output.path)
                 raise
             save_landscape(report.landscape, output.path)
             store.remove()
     return report
-
-
-def _check_outputs(output: OutputOptions) -> None:
-    """Refuse early what could not be written in the end.
-
-    Raises:
-        UsageError: If two outputs are one file.
-        OutputError: If one of them cannot be written.
-    """
-    for path in (output.path, output.save_directions):
-        if path is not None:
-            check_writable(path)
-            _refuse_other_kinds(path)
-    if output.save_directions is None:
-        return
-    if output.save_directions.resolve() == output.path.resolve():
-        raise UsageError(
-            f"expected two files for the surface and the directions, got {output.path} for "
-            "both; choose another --save-directions"
-        )
-
-
-def _refuse_other_kinds(path: Path) -> None:
-    """Keep a slip, such as `--out model.onnx --restart`, from destroying another file.
-
-    Raises:
-        OutputError: If the file is there and is no HDF5 file.
-    """
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    with path.open("rb") as file:
-        if file.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
-            raise OutputError(
-                f"{path} exists and is no HDF5 file; choose another name, or remove it first"
-            )
-
-
-def _existing(path: Path, inputs: EvalInputs) -> Landscape | None:
-    """Return the landscape that is in the way; refuse if it is another one.
-
-    Raises:
-        OutputError: If the file is no landscape.
-        SpecConflictError: If it has another spec.
-    """
-    if not path.exists():
-        return None
-    try:
-        landscape = load_landscape(path)
-    except SurfaceFileError as error:
-        raise OutputError(
-            f"{path} exists and is not a landscape this version reads ({error}); choose "
-            "another --out, or --restart to replace it"
-        ) from error
-    if landscape.spec is None:
-        raise OutputError(
-            f"{path} exists and was not made by onnxscape; choose another --out, or --restart "
-            "to replace it"
-        )
-    _refuse_other_spec(landscape.spec, inputs, path)
-    return landscape
-
-
-def _refuse_other_spec(found: EvalSpec, inputs: EvalInputs, where: Path) -> None:
-    differences = found.differences(inputs.spec)
-    if differences:
-        raise SpecConflictError(
-            f"{where} holds another landscape; it differs in {'; '.join(differences)}; choose "
-            "another --out, or --restart to replace it"
-        )
 
 
 def _leftover_store(output: OutputOptions) -> None:
@@ -230,7 +158,7 @@ def _recorded(
 ) -> Plan | None:
     """Return the plan of the points that are there, all of them now in the store."""
     if store.spec is not None:
-        _refuse_other_spec(store.spec, inputs, store.path)
+        refuse_other_spec(store.spec, inputs, store.path)
         return store.plan
     if existing is None or existing.plan is None:
         return None
@@ -259,9 +187,18 @@ def _evaluate(
     clock: _Clock,
     observer: Observer,
     *,
-    kept: bool,
+    replaced: Path | None = None,
 ) -> Report:
     """Return the report after evaluating all points that the sink does not have.
+
+    Args:
+        inputs: What to evaluate.
+        recorded: The plan of the points that are there.
+        sink: Where points go.
+        clock: Told of the phases.
+        observer: Told of the points.
+        replaced: An old surface to remove as soon as the new landscape has begun: beside a
+            store that has begun it would be in the way of going on.
 
     Raises:
         EvaluationInterrupted: On an interrupt.
@@ -271,9 +208,12 @@ def _evaluate(
     clock.lap("self_test")
     if isinstance(sink, PointStore) and sink.spec is None:
         sink.begin(inputs.spec, engine.plan, provenance(inputs, engine))
-    done = set(sink.results())
+        if replaced is not None:
+            replaced.unlink(missing_ok=True)
+    found = dict(sink.results())
+    done = set(found)
     reused = len(done)
-    observer.outline(outline(inputs, engine, reused, seconds_per_point))
+    observer.outline(outline(inputs, engine, found, seconds_per_point))
     total = point_count(inputs)
 
     def report() -> Report:
@@ -297,7 +237,7 @@ def _evaluate(
             done.add(key)
             observer.point(point, metrics, len(done), total)
     except KeyboardInterrupt:
-        raise EvaluationInterrupted(report(), kept=kept) from None
+        raise EvaluationInterrupted(report()) from None
     return report()
 
 

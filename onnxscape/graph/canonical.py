@@ -188,6 +188,32 @@ def _refuse_training_mode(model: ir.Model) -> None:
             )
 
 
+_RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
+
+def _refuse_randomness(model: ir.Model) -> None:
+    """After: the same inputs give the same outputs.
+
+    Raises:
+        UnsupportedModelError: If a node draws random numbers.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type in _RANDOM and node.domain in {"", "ai.onnx"}:
+            raise UnsupportedModelError(
+                f"{node.op_type} {node.name!r} draws random numbers: the loss would change "
+                "from run to run; export the model in evaluation mode, or with fixed noise"
+            )
+
+
 PASSES: tuple[Callable[[ir.Model], None], ...] = (
     _name_default_domain,
     _refuse_old_opsets,
@@ -197,5 +223,6 @@ PASSES: tuple[Callable[[ir.Model], None], ...] = (
     _lift_constants,
     _raise_ir_version,
     _refuse_training_mode,
+    _refuse_randomness,
 )
 """In the order in which they run."""

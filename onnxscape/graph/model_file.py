@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,7 @@ def read_model(source: str | Path | bytes | onnx.ModelProto, name: str = "model"
 
     Raises:
         ModelFileError: If there is no such file, or it is no readable ONNX model.
+        UnsupportedModelError: If it is too large.
     """
     path: Path | None = None
     if isinstance(source, onnx.ModelProto):
@@ -80,13 +82,28 @@ def read_model(source: str | Path | bytes | onnx.ModelProto, name: str = "model"
         content = _read(path)
     proto = _parse(content, str(path) if path else name)
     sha = hashlib.sha256(content)
-    external = False
-    for tensor in _all_tensors(proto):
-        if uses_external_data(tensor):
-            external = True
-            _load_external(tensor, path)
-            sha.update(tensor.raw_data)
-    return ModelFile(name, path, content, proto, external, sha.hexdigest())
+    external = [tensor for tensor in _all_tensors(proto) if uses_external_data(tensor)]
+    _check_size(len(content), external)
+    for tensor in external:
+        _load_external(tensor, path)
+        sha.update(tensor.raw_data)
+    return ModelFile(name, path, content, proto, bool(external), sha.hexdigest())
+
+
+def _check_size(size: int, external: list[onnx.TensorProto]) -> None:
+    """Refuse a model that does not fit into one message, before its weights are read.
+
+    Raises:
+        UnsupportedModelError: If it is too large.
+    """
+    for tensor in external:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        size += math.prod(tensor.dims) * itemsize
+    if size > MAX_BYTES:
+        raise UnsupportedModelError(
+            f"the model has {size / 1e9:.1f} GB with its external data; models of up to 2 GB "
+            "can be evaluated"
+        )
 
 
 def _read(path: Path) -> bytes:

@@ -36,6 +36,14 @@ _PRECEDENCE: Mapping[Role, int] = {
 """Which of its roles a tensor has that is used in several; among equals the first."""
 
 
+_CARRIERS = frozenset(
+    {"Identity", "Cast", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
+    | set(ARITHMETIC)
+    | {op for op, _ in ROLES}
+)
+"""Behind these a layer is not over yet: a constant added to it may still be its bias."""
+
+
 @dataclass(slots=True)
 class _Finding:
     """What is known of one tensor while the graph is walked."""
@@ -177,7 +185,7 @@ def _visit(node: ir.Node, findings: dict[str, _Finding], behind_weights: set[ir.
         if node.name and node.name not in known.nodes:
             known.nodes.append(node.name)
         behind = behind or role is Role.WEIGHT
-    if behind:
+    if behind and (node.op_type in _CARRIERS or (node.op_type, 1) in WEIGHTS):
         behind_weights.add(node)
 
 
@@ -191,9 +199,18 @@ def _role(node: ir.Node, slot: int, operand: Operand, *, behind: bool) -> Role:
         return Role.WEIGHT if any(resolve(v) is None for v in others) else Role.CONSTANT
     if (node.op_type, slot) in ROLES:
         return ROLES[node.op_type, slot]
-    if node.op_type in ARITHMETIC and behind and size > 1:
+    if node.op_type in ARITHMETIC and behind and (size > 1 or _adds_to_layer(node, operand)):
         return ARITHMETIC[node.op_type]
     return Role.CONSTANT
+
+
+def _adds_to_layer(node: ir.Node, operand: Operand) -> bool:
+    """Return whether a single value is the bias of a layer with one output, not a constant."""
+    producers = [value.producer() for value in node.inputs if value is not None]
+    behind = any(
+        p is not None and any((p.op_type, i) in WEIGHTS for i in range(2)) for p in producers
+    )
+    return node.op_type == "Add" and len(operand.shape) > 0 and behind
 
 
 def _describe_weight(finding: _Finding, node: ir.Node, slot: int, operand: Operand) -> None:

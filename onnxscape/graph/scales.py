@@ -110,11 +110,11 @@ def _factor(
     constants = [operand for value in node.inputs if (operand := resolve(value)) is not None]
     if len(node.inputs) != 2 or len(constants) != 1:
         return None
-    if node.op_type == "Add":
-        return _NO_FACTOR
-    if node.op_type != "Mul" or not _per_channel(
-        constants[0].shape, filters, rank, channel_axis
-    ):
+    first_is_constant = resolve(node.inputs[0]) is not None
+    if node.op_type in {"Add", "Sub"}:
+        return -np.ones(filters) if node.op_type == "Sub" and first_is_constant else _NO_FACTOR
+    scales = node.op_type == "Mul" or (node.op_type == "Div" and not first_is_constant)
+    if not scales or not _per_channel(constants[0].shape, filters, rank, channel_axis):
         return None
     return constants[0].float64().ravel()
 

@@ -11,7 +11,7 @@ from onnxscape.storage.direction_file import (
 )
 from onnxscape.storage.output import check_writable
 from onnxscape.storage.point_store import PointStore
-from onnxscape.storage.surface_file import load_landscape, save_landscape
+from onnxscape.storage.surface_file import is_ours, load_landscape, save_landscape
 from onnxscape.storage.writer_lock import WriterLock
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "StoredTensor",
     "WriterLock",
     "check_writable",
+    "is_ours",
     "load_directions",
     "load_landscape",
     "save_directions",

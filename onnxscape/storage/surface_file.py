@@ -84,6 +84,22 @@ def load_landscape(path: str | Path) -> Landscape:
         return _read(source)
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether a file is a surface that onnxscape wrote, of whatever version.
+
+    Args:
+        path: The file.
+
+    Returns:
+        False also for a file so damaged that it does not tell.
+    """
+    try:
+        with open_untrusted(Path(path), SurfaceFileError) as source:
+            return source.number("onnxscape_format") is not None
+    except SurfaceFileError:
+        return False
+
+
 def _split(provenance: Mapping[str, Any]) -> str:
     return str(provenance.get("split", "train"))
 

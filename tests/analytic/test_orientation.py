@@ -12,6 +12,9 @@ import pytest
 
 import onnxscape as ox
 
+# The steps are not meant to look like the weights.
+pytestmark = pytest.mark.filterwarnings("ignore:.*norms unlike the weights")
+
 DATA = (np.eye(2, dtype=np.float32), np.zeros((2, 2), dtype=np.float32))
 
 

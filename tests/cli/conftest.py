@@ -70,11 +70,12 @@ def arguments(reference):
     """Returns the arguments of a small evaluation, no pictures."""
 
     def build(*more, model=None, data=None, grid="3x3", out="s.h5"):
+        sized = [] if {"--x", "--y"} & set(map(str, more)) else ["--grid", grid]
         return [
             "eval",
             str(model or reference / "model.onnx"),
             *("--data", str(data or reference / "data.npz")),
-            *("--samples", "50", "--grid", grid, "--threads", "1", "--no-plot"),
+            *("--samples", "50", *sized, "--threads", "1", "--no-plot"),
             *(["--out", str(out)] if out else []),
             *map(str, more),
         ]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from onnxscape import __version__, load
+from onnxscape.core.grid import Point
 from onnxscape_cli.terminal import Terminal, duration
 
 
@@ -44,7 +45,7 @@ def test_without_a_name_the_surface_is_named_like_the_model(cli, arguments, here
 def test_the_run_is_described_before_it_starts(cli, arguments):
     lines = cli(*arguments()).out.splitlines()
     rows = dict(line.split(maxsplit=1) for line in lines)
-    assert "5 parameters (9,880 values) move, 8 stay" in rows["model"]
+    assert "5 tensors of 9,880 values move, 8 stay" in rows["model"]
     assert rows["samples"] == "50 of 300"
     assert rows["points"] == "9"
     assert "constant weights" in rows["strategy"]
@@ -112,12 +113,12 @@ def test_x_and_y_replace_the_grid(cli, arguments, here):
 
 
 def test_options_reach_the_spec(cli, arguments, here):
-    flags = ["--seed", "9", "--normalize", "layer", "--ignore", "none", "--orthogonal"]
+    flags = ["--seed", "9", "--normalize", "layer", "--ignore", "biasbn", "--orthogonal"]
     flags += ["--strategy", "overriding", "--batch-size", "16", "--metric", "accuracy"]
     assert cli(*arguments(*flags)).status == 0
     landscape = load(here / "s.h5")
     spec, plan = landscape.spec, landscape.plan
-    assert (spec.seed, spec.normalization, spec.ignore) == (9, "layer", "none")
+    assert (spec.seed, spec.normalization, spec.ignore) == (9, "layer", "biasbn")
     assert spec.orthogonal
     assert spec.metrics == ("accuracy",)
     assert spec.samples == 50
@@ -251,7 +252,7 @@ def test_a_log_gets_lines_now_and_then(capsys, monkeypatch):
     terminal = Terminal(quiet=False, to_stderr=False)
     for done in range(1, 101):
         now[0] += 1.0
-        terminal.point(None, {"loss": float(done)}, done, 100)
+        terminal.point(Point(0, 0, 0.0, 0.0), {"loss": float(done)}, done, 100)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert lines[0] == "10/100 points  loss 1 … 10  1 points/s  90 s left"
@@ -260,5 +261,5 @@ def test_a_log_gets_lines_now_and_then(capsys, monkeypatch):
 
 def test_a_log_of_losses_that_are_not_finite_says_so(capsys):
     terminal = Terminal(quiet=False, to_stderr=False)
-    terminal.point(None, {"loss": math.nan}, 1, 1)
-    assert "loss not finite" in capsys.readouterr().out
+    terminal.point(Point(0, 0, 0.0, 0.0), {"loss": math.nan}, 1, 1)
+    assert "no finite loss" in capsys.readouterr().out

@@ -93,7 +93,7 @@ def test_a_difference_reads_this_value_not_that_one():
 
 def test_a_line_and_a_plane_differ_in_their_axes():
     line = dataclasses.replace(SPEC, grid=Grid(Axis(-1.0, 1.0, 25), None))
-    assert SPEC.differences(line) == ["y ([-0.5, 1.5, 5], not null)"]
+    assert SPEC.differences(line) == ["y (-0.5:1.5:5, not none)"]
 
 
 def test_the_text_is_canonical():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import h5py
 import numpy as np
 import onnx
@@ -10,7 +12,7 @@ import pytest
 from onnxscape import evaluate
 from onnxscape.errors import DirectionError
 from onnxscape.evaluation.directions import match_direction
-from onnxscape.evaluation.observer import SilentObserver
+from onnxscape.evaluation.observer import OnnxscapeWarning
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse
 from onnxscape.storage import StoredTensor, load_directions
@@ -172,17 +174,11 @@ def direction_file(tmp_path, weights_of, reference):
 
 
 def warnings_of(reference, digits_arrays, path, **options):
-    observer = SilentObserver()
-    options = {"grid": "3x3"} | options
-    evaluate(
-        reference / "model.onnx",
-        digits_arrays,
-        samples=20,
-        directions=path,
-        observer=observer,
-        **options,
-    )
-    return observer.warnings
+    options = {"grid": "3x3", "samples": 20, "directions": path} | options
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", OnnxscapeWarning)
+        evaluate(reference / "model.onnx", digits_arrays, **options)
+    return [str(warning.message) for warning in caught]
 
 
 def test_norms_like_the_weights_do_not_warn(reference, digits_arrays, direction_file):

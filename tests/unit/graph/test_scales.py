@@ -88,7 +88,7 @@ def test_signs_multiply_along_a_chain_of_sums_and_identities(signs_of, batch_nor
         "a scalar": [node("Mul", ["h", "s"], "y")],
         "another axis": [node("Mul", ["h", "width"], "y")],
         "yet another axis": [node("Mul", ["h", "height"], "y")],
-        "a quotient": [node("Div", ["h", "m"], "y")],
+        "a reciprocal": [node("Div", ["m", "h"], "y")],
         "two products": [node("Mul", ["h", "h"], "a"), node("Mul", ["a", "m"], "y")],
     }.items(),
     ids=lambda item: item[0],
@@ -264,3 +264,20 @@ def test_a_normalization_by_tensors_of_different_sizes_is_left_to_onnx_runtime(
     tensors["bn.mean"] = tensors["bn.mean"][:1]
     model = make_model([norm], {"x": [2, 4, 3]}, {"y": [2, 4, 3]}, tensors)
     assert read_batch_norm(canonical(model).graph[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("chain", "turned"),
+    [
+        ([node("Div", ["h", "m"], "y")], [1, -1, 1, -1]),
+        ([node("Sub", ["h", "b"], "a"), node("Mul", ["a", "m"], "y")], [1, -1, 1, -1]),
+        ([node("Sub", ["b", "h"], "a"), node("Mul", ["a", "m"], "y")], [-1, 1, -1, 1]),
+    ],
+)
+def test_quotients_and_differences_are_parts_of_a_written_out_normalization(
+    chain, turned, signs_of
+):
+    names = {name for part in chain for name in part.input}
+    tensors = {"b": np.ones((4, 1, 1)), "m": np.reshape(GAMMA, (4, 1, 1))}
+    found = signs_of(chain, {k: v for k, v in tensors.items() if k in names})
+    assert list(found) == turned
