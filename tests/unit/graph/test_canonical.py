@@ -299,3 +299,10 @@ def test_a_checkpoint_with_merged_tensors_computes_the_same(
     (ours,) = run_model(ir.to_proto(canonical(model)), x)
     (truth,) = run_model(model, x)
     np.testing.assert_allclose(ours, truth, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["RandomNormalLike", "Bernoulli", "RandomUniformLike"])
+def test_a_graph_that_draws_random_numbers_is_refused(dense, op):
+    nodes = [node("MatMul", ["x", "w"], "h"), node(op, ["h"], "y")]
+    with pytest.raises(UnsupportedModelError, match=f"{op} 'y.node' draws random numbers"):
+        canonical(dense(nodes))

@@ -396,3 +396,24 @@ def test_weights_in_constant_nodes_are_found_under_the_name_of_their_value(
     assert roles(found) == {"w": "weight", "b": "bias"}
     assert (found.parameters["w"].values == w).all()
     assert (found.parameters["b"].values == b).all()
+
+
+@pytest.mark.parametrize(("shape", "role"), [((1,), "bias"), ((), "constant")])
+def test_one_number_added_to_a_layer_of_one_output_is_its_bias(
+    make_model, analysed, shape, role
+):
+    nodes = [node("MatMul", ["x", "w"], "h"), node("Add", ["h", "b"], "y")]
+    tensors = {"w": tensor(4, 1), "b": tensor(*shape)}
+    found = analysed(make_model(nodes, {"x": ["n", 4]}, {"y": ["n", 1]}, tensors))
+    assert roles(found)["b"] == role
+
+
+def test_a_mask_added_behind_an_activation_is_no_bias(make_model, analysed):
+    nodes = [
+        node("MatMul", ["x", "w"], "h"),
+        node("Relu", ["h"], "r"),
+        node("Add", ["r", "mask"], "y"),
+    ]
+    tensors = {"w": tensor(4, 3), "mask": tensor(3)}
+    found = analysed(make_model(nodes, {"x": ["n", 4]}, {"y": ["n", 3]}, tensors))
+    assert roles(found)["mask"] == "constant"
