@@ -1,0 +1,84 @@
+"""Where the fixtures lie, and how the scripts that make them read and write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+HERE = Path(__file__).parent
+MODELS = HERE / "models"
+WEIGHTS = HERE / "weights"
+DATA = HERE / "data.npz"
+DIGITS = HERE.parents[1] / "onnxscape" / "data" / "digits.npz"
+
+SAMPLES = 96
+MAX_BYTES = 60_000
+
+
+def make_data():
+    """Write the samples that all fixtures are evaluated on: the last digits of the set."""
+    with np.load(DIGITS) as digits:
+        x = digits["x"][-SAMPLES:].astype(np.float32)[:, None] / 16
+        y = digits["y"][-SAMPLES:].astype(np.int64)
+    np.savez_compressed(DATA, x=x, y=y)
+
+
+def training_digits():
+    """Return the digits that are not among the samples, as the samples are."""
+    with np.load(DIGITS) as digits:
+        x = digits["x"][:-SAMPLES].astype(np.float32)[:, None] / 16
+        y = digits["y"][:-SAMPLES].astype(np.int64)
+    return x, y
+
+
+def weights(network):
+    """Return the trained arrays of a network by their torch names."""
+    with np.load(WEIGHTS / f"{network}.npz") as arrays:
+        return dict(arrays)
+
+
+def save(model, name):
+    """Write a fixture without what exporters note about the machine they ran on."""
+    _anonymize(model)
+    path = MODELS / f"{name}.onnx"
+    onnx.save(model, path)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise SystemExit(f"{path.name} has {size} bytes, more than {MAX_BYTES}")
+    print(f"{path.name}: {size} bytes")
+
+
+def save_with_external_data(model, name):
+    """Write a fixture whose weights stand in `name.onnx.data` beside it."""
+    _anonymize(model)
+    beside = f"{name}.onnx.data"
+    (MODELS / beside).unlink(missing_ok=True)  # onnx appends to what is there
+    onnx.save_model(
+        model,
+        MODELS / f"{name}.onnx",
+        save_as_external_data=True,
+        location=beside,
+        size_threshold=256,
+    )
+    print(f"{name}.onnx with {beside}")
+
+
+def _anonymize(model):
+    # Stack traces in the metadata hold paths of the machine, and are most of the file.
+    for holder in (model, model.graph, *model.functions):
+        holder.doc_string = ""
+        del holder.metadata_props[:]
+    for graph in (model.graph, *model.functions):
+        for node in graph.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    for value in (
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+        *model.graph.initializer,
+    ):
+        value.doc_string = ""
+        del value.metadata_props[:]
