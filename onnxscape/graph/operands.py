@@ -135,8 +135,8 @@ def _new_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         axis += rank if axis < 0 else 0
         return (math.prod(shape[:axis]), math.prod(shape[axis:]))
     if node.op_type == "Reshape":
-        return _reshaped(shape, _integers(node, "shape"))
-    axes = _integers(node, "axes")
+        return _reshaped(shape, integers(node, "shape"))
+    axes = integers(node, "axes")
     if node.op_type == "Squeeze":
         if axes is None:
             return tuple(n for n in shape if n != 1)
@@ -149,8 +149,16 @@ def _new_shape(node: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     return tuple(1 if i in new else next(kept) for i in range(rank + len(new)))
 
 
-def _integers(node: ir.Node, name: str) -> tuple[int, ...] | None:
-    """Return a list of integers given as an attribute (old opsets) or as second input."""
+def integers(node: ir.Node, name: str) -> tuple[int, ...] | None:
+    """Read a list of integers given as an attribute (old opsets) or as second input.
+
+    Args:
+        node: The node.
+        name: The attribute's name.
+
+    Returns:
+        The integers; None if they are left out or not constant.
+    """
     found = node.attributes.get(name)
     if found is not None:
         return tuple(found.as_ints())

@@ -38,6 +38,8 @@ _PRECEDENCE: Mapping[Role, int] = {
 
 _CARRIERS = frozenset(
     {"Identity", "Cast", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
+    # A normalization over a sample's own values is written out with these.
+    | {"GlobalAveragePool", "ReduceMean", "Neg", "Pow", "Sqrt", "Reciprocal"}
     | set(ARITHMETIC)
     | {op for op, _ in ROLES}
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxscape.graph.operands import resolve
+from onnxscape.graph.operands import integers, resolve
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -84,6 +84,12 @@ def signs_behind(
     found = False
     follower = only_consumer(node.outputs[0])
     while follower is not None:
+        if follower.op_type in {"Squeeze", "Unsqueeze"}:
+            rank = _rank_behind(follower, rank, channel_axis)
+            if rank is None:
+                break
+            follower = only_consumer(follower.outputs[0])
+            continue
         factor = _factor(follower, filters, rank, channel_axis)
         if factor is None:
             break
@@ -91,6 +97,16 @@ def signs_behind(
         signs[: factor.size] *= np.where(factor < 0, -1.0, 1.0)
         follower = only_consumer(follower.outputs[0])
     return signs if found else None
+
+
+def _rank_behind(node: ir.Node, rank: int | None, channel_axis: int) -> int | None:
+    """Return the rank behind a Squeeze or Unsqueeze; None if the channel axis may move."""
+    axes = integers(node, "axes")
+    if axes is None or rank is None or channel_axis < 0:
+        return None
+    change = -len(axes) if node.op_type == "Squeeze" else len(axes)
+    wider = max(rank, rank + change)
+    return rank + change if all(axis % wider > channel_axis for axis in axes) else None
 
 
 _NO_FACTOR = np.zeros(0)
