@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.direction import Direction
     from onnxscape.core.samples import Samples
-    from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.graph.prepared import PreparedModel, WeightSlot
 
 
 class PointEvaluator(Protocol):
@@ -101,14 +101,7 @@ class WeightPath:
         """
         self.tensors = [slot.tensor for slot in prepared.slots]
         self._steps = [
-            tuple(
-                None if values is None else slot.transfer(values)
-                for values in (
-                    slot.parameter.values,
-                    None if delta is None else delta.tensors.get(slot.parameter.name),
-                    None if eta is None else eta.tensors.get(slot.parameter.name),
-                )
-            )
+            (slot.transfer(slot.parameter.values), _carried(slot, delta), _carried(slot, eta))
             for slot in prepared.slots
         ]
 
@@ -119,11 +112,13 @@ class WeightPath:
             alpha: Step along delta.
             beta: Step along eta.
         """
-        return [
-            displaced(theta, delta, eta, alpha, beta)
-            for theta, delta, eta in self._steps
-            if theta is not None
-        ]
+        return [displaced(*steps, alpha, beta) for steps in self._steps]
+
+
+def _carried(slot: WeightSlot, direction: Direction | None) -> NDArray[np.floating] | None:
+    """Return a direction's step of one slot; None if it leaves it alone."""
+    step = None if direction is None else direction.tensors.get(slot.parameter.name)
+    return None if step is None else slot.transfer(step)
 
 
 def extrapolated(run: Callable[[], object], start: float, batches: int) -> float:
