@@ -1,0 +1,187 @@
+"""What an audit knows of a model before it judges: uses of tensors, stored types, ends."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+from onnxscape.graph.operands import in_evaluation_order, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from onnxscape.core.direction import Ignore
+    from onnxscape.core.parameter import Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A place where a tensor of the file is used.
+
+    Attributes:
+        node: The operator.
+        slot: Number of its input.
+    """
+
+    node: ir.Node
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """What the checks look at.
+
+    Attributes:
+        graph: The main graph, in canonical form.
+        parameters: Its parameters.
+        moves: Names of those that a random direction moves.
+        uses: Name of each initializer that an output depends on, to where it is used.
+        types: Name of each tensor stored in the user's file to its element type.
+        operators: Operator type to how often it occurs in the user's file.
+        ends: Name of each output to the operator that makes it; see `last_operator`.
+        batch: Size of the batch that the file demands; None if it is free.
+        batch_made_dynamic: Whether that demand was proven needless and lifted.
+        ignore: Which parameters directions leave alone.
+        native: Whether the file's own precision is kept.
+    """
+
+    graph: ir.Graph
+    parameters: Sequence[Parameter]
+    moves: frozenset[str]
+    uses: Mapping[str, Sequence[Use]]
+    types: Mapping[str, str]
+    operators: Mapping[str, int]
+    ends: Mapping[str, str | None]
+    batch: int | None
+    batch_made_dynamic: bool
+    ignore: Ignore
+    native: bool
+
+
+def find_uses(graph: ir.Graph) -> dict[str, list[Use]]:
+    """Find where each initializer is used, through views, in the main graph and in bodies.
+
+    Args:
+        graph: The main graph, in canonical form.
+
+    Returns:
+        Name to uses, of what some output depends on.
+    """
+    uses: dict[str, list[Use]] = defaultdict(list)
+    for outer in in_evaluation_order(graph):
+        for node in (outer, *_inner_nodes(outer)):
+            if any(resolve(value) is not None for value in node.outputs):
+                continue  # a view: who uses the view uses the tensor
+            for slot, value in enumerate(node.inputs):
+                operand = resolve(value)
+                if operand is not None:
+                    uses[str(operand.source.name)].append(Use(node, slot))
+    return dict(uses)
+
+
+def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    for attribute in node.attributes.values():
+        if attribute.type is ir.AttributeType.GRAPH:
+            yield from attribute.as_graph().all_nodes()
+        elif attribute.type is ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from graph.all_nodes()
+
+
+_PASSING = frozenset(
+    {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
+)
+"""Behind these an output is what it was before."""
+
+PROPOSED = {"Softmax": "log-loss", "LogSoftmax": "nll", "Sigmoid": "bce"}
+"""Operator at a model's end to the loss that fits its output."""
+
+
+def last_operator(output: ir.Value) -> str | None:
+    """Return the operator that makes an output, those that only rearrange it left out.
+
+    Args:
+        output: An output of the main graph.
+
+    Returns:
+        Its type, with `LogSoftmax` for a Softmax behind which the logarithm is taken; None
+        where no operator makes it.
+    """
+    node = output.producer()
+    logarithm = False
+    while node is not None:
+        if node.op_type == "Log" and not logarithm:
+            logarithm = True
+        elif node.op_type not in _PASSING:
+            break
+        value = node.inputs[0] if node.inputs else None
+        node = None if value is None else value.producer()
+    if node is None:
+        return None
+    if not logarithm:
+        return node.op_type
+    return "LogSoftmax" if node.op_type == "Softmax" else "Log"
+
+
+def stored_types(proto: onnx.ModelProto) -> dict[str, str]:
+    """Return the element type of every tensor that a file stores under a name.
+
+    Args:
+        proto: The user's model.
+
+    Returns:
+        Name to type, as `float16` or `int8`.
+    """
+    types = {
+        tensor.name: _type_name(tensor.data_type)
+        for graph in _graphs(proto.graph)
+        for tensor in graph.initializer
+    }
+    for node in _nodes(proto):
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.HasField("t") and node.output:
+                types[node.output[0]] = _type_name(attribute.t.data_type)
+    return types
+
+
+def count_operators(proto: onnx.ModelProto) -> dict[str, int]:
+    """Count the operators of a file, those in bodies and model-local functions included.
+
+    Args:
+        proto: The user's model.
+
+    Returns:
+        Operator type to number, the most frequent first.
+    """
+    return dict(Counter(node.op_type for node in _nodes(proto)).most_common())
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in _graphs(proto.graph):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the bodies of its nodes, however deep."""
+    waiting = [graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting += attribute.graphs
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+
+
+def _type_name(code: int) -> str:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(code))
+    except KeyError:
+        return f"type {code}"

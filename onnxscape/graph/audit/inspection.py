@@ -1,0 +1,169 @@
+"""Inspecting a model: from its file to an audit, without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from onnxscape.core.direction import Ignore
+from onnxscape.core.parameter import TRAINABLE, Parameter, Role
+from onnxscape.errors import UsageError
+from onnxscape.graph.audit.checks import Concern, Kind, concerns
+from onnxscape.graph.audit.evidence import (
+    PROPOSED,
+    Evidence,
+    count_operators,
+    find_uses,
+    last_operator,
+    stored_types,
+)
+from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
+from onnxscape.graph.canonical import broken_graphs_refused, canonical
+from onnxscape.graph.folding import foldable
+from onnxscape.graph.model_file import read_model
+from onnxscape.graph.parameters import find_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import onnx
+    import onnx_ir as ir
+
+    from onnxscape.graph.model_file import ModelFile
+
+
+def inspect(model: str | Path | bytes | onnx.ModelProto, *, ignore: str = "biasbn") -> Audit:
+    """Tell what onnxscape understands of a model, without running it.
+
+    Example:
+        >>> import onnxscape as ox
+        >>> ox.inspect("models/digits_cnn.onnx")
+        Audit(digits_cnn: 28,576 of 28,842 trainable values move, 0 warnings)
+
+    Args:
+        model: Path of an .onnx file, its bytes, or an `onnx.ModelProto`.
+        ignore: As for `evaluate`: `biasbn` leaves biases and normalization parameters alone,
+            `none` does not.
+
+    Returns:
+        Facts about the model, its parameters with their filters and whether they move, and
+        warnings.
+
+    Raises:
+        UsageError: If an option means nothing.
+        ModelFileError: If it is no readable ONNX model.
+        UnsupportedModelError: If it cannot be handled.
+    """
+    try:
+        chosen = Ignore(ignore)
+    except ValueError:
+        raise UsageError(
+            f"expected ignore to be one of {', '.join(Ignore)}, got {ignore!r}"
+        ) from None
+    file = read_model(model)
+    with broken_graphs_refused():
+        understood, parameters, said = _understand(file)
+        audited = tuple(_audited(p, chosen) for p in parameters)
+        moves = frozenset(p.name for p in audited if p.perturbed)
+        evidence = _evidence(file, understood, parameters, moves, chosen)
+        found = (*said, *concerns(evidence))
+        by_name = {p.name: p for p in parameters}
+        folded = sum(1 for _ in foldable(understood, by_name, moves))
+    return Audit(
+        model=_facts(file, evidence, folded),
+        parameters=audited,
+        totals=Totals.of(audited),
+        warnings=found,
+    )
+
+
+def _understand(
+    file: ModelFile,
+) -> tuple[ir.Model, tuple[Parameter, ...], tuple[Concern, ...]]:
+    """Return the canonical model, its parameters, and what was said on the way."""
+    model = canonical(file.proto)
+    parameters, warnings = find_parameters(model)
+    said = tuple(Concern(Kind.TENSORS, text) for text in warnings)
+    return model, parameters, said
+
+
+def _verdict(parameter: Parameter, ignore: Ignore) -> tuple[bool, str]:
+    """Return whether a random direction moves a parameter, and why."""
+    role = parameter.role
+    if role is Role.WEIGHT:
+        return True, "weight"
+    if role in TRAINABLE:
+        if ignore is Ignore.NONE:
+            return True, "scaled with the weights under --ignore none"
+        return False, "moves only with --ignore none"
+    if role is Role.STATISTIC:
+        return False, "running statistics never move"
+    return False, "not known to be trained"
+
+
+def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
+    perturbed, reason = _verdict(parameter, ignore)
+    layout = parameter.layout
+    return AuditedParameter(
+        name=parameter.name,
+        shape=parameter.shape,
+        op=parameter.op,
+        role=parameter.role,
+        filter_axis=parameter.filter_axis,
+        filters=None if layout is None else layout.filters,
+        perturbed=perturbed,
+        reason=reason,
+        nodes=parameter.nodes,
+    )
+
+
+def _evidence(
+    file: ModelFile,
+    model: ir.Model,
+    parameters: Sequence[Parameter],
+    moves: frozenset[str],
+    ignore: Ignore,
+) -> Evidence:
+    sizes = {value.shape[0] for value in file.inputs if value.shape} - {None}
+    return Evidence(
+        graph=model.graph,
+        parameters=parameters,
+        moves=moves,
+        uses=find_uses(model.graph),
+        types=stored_types(file.proto),
+        operators=count_operators(file.proto),
+        ends={str(value.name): last_operator(value) for value in model.graph.outputs},
+        batch=sizes.pop() if len(sizes) == 1 else None,
+        batch_made_dynamic=False,
+        ignore=ignore,
+        native=False,
+    )
+
+
+def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
+    proto = file.proto
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    types: Counter[str] = Counter()
+    for p in evidence.parameters:
+        if p.role is Role.WEIGHT:
+            types[evidence.types.get(p.name, str(p.values.dtype))] += p.values.size
+    proposed = [PROPOSED[end] for end in evidence.ends.values() if end in PROPOSED]
+    return ModelFacts(
+        name=file.name,
+        bytes=len(file.content),
+        digest=file.digest,
+        ir_version=proto.ir_version,
+        opsets=opsets,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        inputs=file.inputs,
+        outputs=file.outputs,
+        operators=evidence.operators,
+        weight_types=dict(types.most_common()),
+        external_data=file.external,
+        batch=evidence.batch,
+        batch_made_dynamic=evidence.batch_made_dynamic,
+        batch_norms=evidence.operators.get("BatchNormalization", 0),
+        folded_batch_norms=folded,
+        loss=proposed[0] if proposed else None,
+    )
