@@ -1,6 +1,6 @@
 """Audits: what onnxscape understands of a model, without running it."""
 
-from onnxscape.graph.audit.checks import Concern, Kind
+from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.inspection import inspect
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
 

@@ -14,7 +14,6 @@ from onnxscape.graph.operands import in_evaluation_order, resolve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from onnxscape.core.direction import Ignore
     from onnxscape.core.parameter import Parameter
 
 
@@ -45,8 +44,8 @@ class Evidence:
         ends: Name of each output to the operator that makes it; see `last_operator`.
         batch: Size of the batch that the file demands; None if it is free.
         batch_made_dynamic: Whether that demand was proven needless and lifted.
-        ignore: Which parameters directions leave alone.
         native: Whether the file's own precision is kept.
+        unused: Names of float tensors of the user's file that no output depends on.
     """
 
     graph: ir.Graph
@@ -58,8 +57,8 @@ class Evidence:
     ends: Mapping[str, str | None]
     batch: int | None
     batch_made_dynamic: bool
-    ignore: Ignore
     native: bool
+    unused: Sequence[str]
 
 
 def find_uses(graph: ir.Graph) -> dict[str, list[Use]]:
@@ -148,6 +147,51 @@ def stored_types(proto: onnx.ModelProto) -> dict[str, str]:
     return types
 
 
+def unused_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Find the float tensors of a file that no output depends on.
+
+    Args:
+        proto: The user's model.
+
+    Returns:
+        Names of initializers of the main graph, in file order.
+    """
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    needed: set[str] = set()
+    waiting = [value.name for value in proto.graph.output]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        if name in makers:
+            waiting += _asked_for(makers[name])
+    return tuple(
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.data_type in _FLOATS and tensor.name not in needed
+    )
+
+
+_FLOATS = frozenset(
+    {
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.BFLOAT16,
+    }
+)
+
+
+def _asked_for(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node asks for, its bodies included."""
+    yield from node.input
+    for body in _bodies(node):
+        for graph in _graphs(body):
+            yield from (name for inner in graph.node for name in inner.input)
+            yield from (value.name for value in graph.output)
+
+
 def count_operators(proto: onnx.ModelProto) -> dict[str, int]:
     """Count the operators of a file, those in bodies and model-local functions included.
 
@@ -174,10 +218,13 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         graph = waiting.pop()
         yield graph
         for node in graph.node:
-            for attribute in node.attribute:
-                waiting += attribute.graphs
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
+            waiting += _bodies(node)
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the bodies of If, Loop or Scan."""
+    bodies = [graph for attribute in node.attribute for graph in attribute.graphs]
+    return bodies + [a.g for a in node.attribute if a.HasField("g")]
 
 
 def _type_name(code: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from onnxscape.core.direction import Ignore
 from onnxscape.core.parameter import TRAINABLE, Parameter, Role
 from onnxscape.errors import UsageError
-from onnxscape.graph.audit.checks import Concern, Kind, concerns
+from onnxscape.graph.audit.checks import concerns
+from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.evidence import (
     PROPOSED,
     Evidence,
@@ -16,6 +17,7 @@ from onnxscape.graph.audit.evidence import (
     find_uses,
     last_operator,
     stored_types,
+    unused_tensors,
 )
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
 from onnxscape.graph.canonical import broken_graphs_refused, canonical
@@ -66,7 +68,7 @@ def inspect(model: str | Path | bytes | onnx.ModelProto, *, ignore: str = "biasb
         understood, parameters, said = _understand(file)
         audited = tuple(_audited(p, chosen) for p in parameters)
         moves = frozenset(p.name for p in audited if p.perturbed)
-        evidence = _evidence(file, understood, parameters, moves, chosen)
+        evidence = _evidence(file, understood, parameters, moves)
         found = (*said, *concerns(evidence))
         by_name = {p.name: p for p in parameters}
         folded = sum(1 for _ in foldable(understood, by_name, moves))
@@ -92,14 +94,14 @@ def _verdict(parameter: Parameter, ignore: Ignore) -> tuple[bool, str]:
     """Return whether a random direction moves a parameter, and why."""
     role = parameter.role
     if role is Role.WEIGHT:
-        return True, "weight"
+        return True, f"weight of {parameter.op}"
     if role in TRAINABLE:
         if ignore is Ignore.NONE:
-            return True, "scaled with the weights under --ignore none"
-        return False, "moves only with --ignore none"
+            return True, f"{role}: moved by --ignore none"
+        return False, f"{role}: --ignore none moves it"
     if role is Role.STATISTIC:
-        return False, "running statistics never move"
-    return False, "not known to be trained"
+        return False, "running statistic: never moved"
+    return False, f"constant of {parameter.op}: not known to be trained"
 
 
 def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
@@ -123,7 +125,6 @@ def _evidence(
     model: ir.Model,
     parameters: Sequence[Parameter],
     moves: frozenset[str],
-    ignore: Ignore,
 ) -> Evidence:
     sizes = {value.shape[0] for value in file.inputs if value.shape} - {None}
     return Evidence(
@@ -136,8 +137,8 @@ def _evidence(
         ends={str(value.name): last_operator(value) for value in model.graph.outputs},
         batch=sizes.pop() if len(sizes) == 1 else None,
         batch_made_dynamic=False,
-        ignore=ignore,
         native=False,
+        unused=unused_tensors(file.proto),
     )
 
 

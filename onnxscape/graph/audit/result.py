@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from onnxscape.core.samples import TensorSignature
-    from onnxscape.graph.audit.checks import Concern
+    from onnxscape.graph.audit.concern import Concern
 
 FORMAT = 1
 """Version of what `Audit.to_dict` gives."""

@@ -98,11 +98,11 @@ def _rows(model: ModelFacts) -> Iterator[tuple[str, str]]:
         lifted = ", made dynamic" if model.batch_made_dynamic else ""
         yield "batch", f"{model.batch}{lifted}"
     if model.folded_batch_norms:
-        yield (
-            "folding",
+        text = (
             f"{model.folded_batch_norms} of {model.batch_norms} BatchNormalization, when "
-            "evaluated; the surface stays the same",
+            "evaluated; the surface stays the same"
         )
+        yield "folding", text
 
 
 # --- the tables ------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def _tables(parameters: Iterable[AuditedParameter], *, everything: bool) -> Iter
     roles = list(Role)
 
     def fate(p: AuditedParameter) -> tuple[bool, int, str]:
-        return not p.perturbed, roles.index(p.role), p.reason
+        return not p.perturbed, roles.index(p.role), _why(p)
 
     for _, members in groupby(sorted(parameters, key=fate), key=fate):
         rows = list(members)
@@ -129,9 +129,14 @@ def _heading(rows: Sequence[AuditedParameter]) -> str:
     counts = [_counted(len(rows), "tensor"), _counted(values, "value")]
     if rows[0].filters is not None:
         counts.append(_counted(sum(p.filters or 0 for p in rows), "filter"))
-    role, reason = rows[0].role, rows[0].reason
-    why = "" if reason == role else f"  ({reason})"
-    return f"{fate}  {role}: {', '.join(counts)}{why}"
+    role, why = rows[0].role, _why(rows[0])
+    return f"{fate}  {role}: {', '.join(counts)}{f'  ({why})' if why else ''}"
+
+
+def _why(p: AuditedParameter) -> str:
+    """Return the reason without what the table says anyway."""
+    reason = p.reason.replace(f" of {p.op}", "")
+    return "" if reason == p.role else reason.removeprefix(f"{p.role}: ")
 
 
 _RIGHT = frozenset({"axis", "filters", "values"})
