@@ -76,14 +76,14 @@ def load_dataset(
             layout="NHWC" if images.ndim == 4 else None,
         )
     if path.exists():
-        return _from_arrays(_read_file(path), path.name)
+        return Dataset.from_arrays(path.name, _read_file(path))
     parts = [_path(part.strip()) for part in reference.split(",")]
     if len(parts) == 2:
-        return _from_arrays(_read_pair(*parts), ",".join(part.name for part in parts))
+        return Dataset.from_arrays(",".join(p.name for p in parts), _read_pair(*parts))
     if _looks_like_path(reference):
         raise DataError(f"{reference} does not exist (looked in {Path.cwd()})")
     if is_function_reference(reference):
-        return _from_arrays(call_function(reference, split), f"{reference} {split}")
+        return Dataset.from_arrays(f"{reference} {split}", call_function(reference, split))
     near = similar_name(reference)
     hint = "" if near is None else f" (did you mean {near}?)"
     raise UnknownDataError(
@@ -131,13 +131,3 @@ def _read_pair(first: Path, second: Path) -> Mapping[str, NDArray[Any]]:
 
 def _read_array(path: Path) -> NDArray[Any]:
     return read_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
-
-
-def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str) -> Dataset:
-    if LABELS not in arrays:
-        raise DataError(
-            f"{name} has no labels: expected an array 'y', got "
-            f"{', '.join(sorted(arrays)) or 'nothing'}"
-        )
-    fields = {key: values for key, values in arrays.items() if key != LABELS}
-    return Dataset(name=name, fields=fields, labels=arrays[LABELS])
