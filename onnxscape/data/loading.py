@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxscape.data.arrays import read_npy, read_npz
+from onnxscape.data.arrays import npz_names, read_npy, read_npz
 from onnxscape.data.dataset import LABELS, SINGLE, Dataset
-from onnxscape.data.hdf5 import read_hdf5
+from onnxscape.data.hdf5 import hdf5_names, read_hdf5
 from onnxscape.data.idx import read_idx
 from onnxscape.data.image_folder import read_image_folder
 from onnxscape.data.python_function import call_function, is_function_reference
 from onnxscape.data.registry import NAMED, load_named, similar_name
+from onnxscape.data.splits import arrays_of_split, folder_of_split
 from onnxscape.errors import DataError, UnknownDataError
+from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +47,9 @@ def load_dataset(
             format; a folder of images by class; or `module:function`, which is imported and
             called, and returns `(x, y)` or a dict. A file named like a data set is reached
             as `./name`.
-        split: `train` or `test`, for names and functions; files hold one split.
+        split: `train` or `test`, for names and functions, for files whose arrays are all
+            called `x_train`, `y_test` and the like, and for folders with subfolders `train`
+            and `test`; other files hold one split.
         data_dir: Where data known by name is kept; None for the user's cache folder.
         report: Told what happens, one line at a time.
         progress: Told the bytes done of a download and, if known, their total.
@@ -68,22 +72,16 @@ def load_dataset(
         )
     path = _path(reference)
     if path.is_dir():
-        images, classes = read_image_folder(path)
-        return Dataset(
-            name=path.resolve().name,
-            fields={SINGLE: images},
-            labels=classes,
-            layout="NHWC" if images.ndim == 4 else None,
-        )
+        return _from_folder(path, split)
     if path.exists():
-        return _from_arrays(_read_file(path), path.name)
+        return _from_file(path, split)
     parts = [_path(part.strip()) for part in reference.split(",")]
     if len(parts) == 2:
-        return _from_arrays(_read_pair(*parts), ",".join(part.name for part in parts))
+        return Dataset.from_arrays(",".join(p.name for p in parts), _read_pair(*parts))
     if _looks_like_path(reference):
         raise DataError(f"{reference} does not exist (looked in {Path.cwd()})")
     if is_function_reference(reference):
-        return _from_arrays(call_function(reference, split), f"{reference} {split}")
+        return Dataset.from_arrays(f"{reference} {split}", call_function(reference, split))
     near = similar_name(reference)
     hint = "" if near is None else f" (did you mean {near}?)"
     raise UnknownDataError(
@@ -108,15 +106,43 @@ def _looks_like_path(reference: str) -> bool:
     )
 
 
-def _read_file(path: Path) -> Mapping[str, NDArray[Any]]:
+def _from_folder(path: Path, split: str) -> Dataset:
+    name = path.resolve().name
+    try:
+        folder = folder_of_split(path, split)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}") from error
+    if folder is None:
+        images, classes = read_image_folder(path)
+    else:
+        train = path / "train"
+        images, classes = read_image_folder(
+            folder, classes_of=train if train.is_dir() else None
+        )
+    return Dataset(
+        name=name if folder is None else f"{name} {split}",
+        fields={SINGLE: images},
+        labels=classes,
+        layout="NHWC" if images.ndim == 4 else None,
+    )
+
+
+def _from_file(path: Path, split: str) -> Dataset:
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return read_npz(path)
-    if suffix in _HDF5:
-        return read_hdf5(path)
-    if suffix == ".npy":
+        chosen = arrays_of_split(npz_names(path), split, path.name)
+        arrays = read_npz(path, only=chosen)
+    elif suffix in _HDF5:
+        chosen = arrays_of_split(hdf5_names(path), split, path.name)
+        arrays = read_hdf5(path, only=chosen)
+    elif suffix == ".npy":
         raise DataError(f"{path} holds one array; expected a pair x.npy,y.npy")
-    raise DataError(f"{path} is no data file that is known; expected {FORMS}")
+    else:
+        raise DataError(f"{path} is no data file that is known; expected {FORMS}")
+    if chosen is None:
+        return Dataset.from_arrays(path.name, arrays)
+    of_split = {chosen[name]: values for name, values in arrays.items()}
+    return Dataset.from_arrays(f"{path.name} {split}", of_split)
 
 
 def _read_pair(first: Path, second: Path) -> Mapping[str, NDArray[Any]]:
@@ -131,13 +157,3 @@ def _read_pair(first: Path, second: Path) -> Mapping[str, NDArray[Any]]:
 
 def _read_array(path: Path) -> NDArray[Any]:
     return read_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
-
-
-def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str) -> Dataset:
-    if LABELS not in arrays:
-        raise DataError(
-            f"{name} has no labels: expected an array 'y', got "
-            f"{', '.join(sorted(arrays)) or 'nothing'}"
-        )
-    fields = {key: values for key, values in arrays.items() if key != LABELS}
-    return Dataset(name=name, fields=fields, labels=arrays[LABELS])

@@ -152,7 +152,7 @@ def _first_batch(samples: Samples, size: int, *, pad: bool) -> dict[str, NDArray
             name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
             for name, array in feeds.items()
         }
-    return feeds
+    return {**feeds, **samples.constants}
 
 
 def _check_output(output: NDArray[Any], inputs: EvalInputs, observer: Observer) -> None:
@@ -163,7 +163,7 @@ def _check_output(output: NDArray[Any], inputs: EvalInputs, observer: Observer) 
         DataError: If the labels do not fit it.
     """
     name = inputs.file.outputs[0].name
-    labels = inputs.samples.labels
+    labels = np.asarray(inputs.samples.labels)
     if inputs.request.loss == "mse":
         per_sample = math.prod(output.shape[1:])
         targets = math.prod(labels.shape[1:])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxscape.core.loss import LABELS_OF, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.errors import DataError, UsageError
@@ -130,8 +131,9 @@ def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Sampl
     return prepare_samples(
         dataset,
         file.inputs,
-        loss=request.loss,
+        labels=LABELS_OF[request.loss],
         classes=_classes(file, request.loss),
+        positions=0 if LABELS_OF[request.loss] is Labels.CLASSES else None,
         samples=None if isinstance(wanted, str) else wanted,
         layout=request.layout,
         mean=request.mean,
@@ -164,12 +166,7 @@ def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
                 f"'y'; got {type(data).__name__}"
             ) from None
         arrays = {"x": np.asarray(x), "y": np.asarray(y)}
-    if "y" not in arrays or len(arrays) < 2:
-        raise DataError(
-            f"expected arrays for the inputs and labels under 'y', got {', '.join(arrays)}"
-        )
-    labels = arrays.pop("y")
-    return Dataset(name="arrays", fields=arrays, labels=labels)
+    return Dataset.from_arrays("arrays", arrays)
 
 
 def _classes(file: ModelFile, loss: str) -> int | None:

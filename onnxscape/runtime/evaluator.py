@@ -69,7 +69,7 @@ def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) 
     Returns:
         The batches; views of the samples wherever nothing is filled up.
     """
-    labels = samples.labels.astype(prepared.head.label_type, copy=False)
+    labels = np.asarray(samples.labels).astype(prepared.head.label_type, copy=False)
     if prepared.head.name == "cross-entropy":
         labels = labels.reshape(-1, 1)
     arrays = {**samples.inputs, LABELS: labels}
@@ -82,7 +82,7 @@ def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) 
                 name: np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
                 for name, part in feeds.items()
             }
-        cut.append(Batch(feeds, count))
+        cut.append(Batch({**feeds, **samples.constants}, count))
     return cut
 
 
