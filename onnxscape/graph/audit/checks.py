@@ -110,10 +110,11 @@ def _half(evidence: Evidence) -> Iterator[str]:
     """Yield in which precision half-precision weights are evaluated."""
     halves = [kind for name in evidence.uses if (kind := evidence.types.get(name)) in _HALF]
     if halves and not evidence.native:
+        subject = "1 tensor is" if len(halves) == 1 else f"{len(halves)} tensors are"
         yield (
-            f"{len(halves)} tensors are {' and '.join(sorted(set(halves)))}; they are "
-            "evaluated in float32, which leaves out the rounding of activations. "
-            "--precision native keeps it"
+            f"{subject} {' or '.join(sorted(set(halves)))} in the file and float32 when "
+            "evaluated, which leaves out the rounding of activations. --precision native "
+            "keeps it"
         )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from onnxscape.graph.audit.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,6 +48,10 @@ class Concern:
         return f"{self.kind}: {self.text}"
 
 
+_LONG = 100
+"""A name in a warning has no more characters: files may hold any."""
+
+
 def listed(names: Iterable[str]) -> str:
     """Name a few and count the rest.
 
@@ -55,7 +61,7 @@ def listed(names: Iterable[str]) -> str:
     Returns:
         For instance `a, b, c and 5 more`.
     """
-    some = list(names)
+    some = [shortened(name, _LONG) for name in names]
     if len(some) > 4:
         return f"{', '.join(some[:3])} and {len(some) - 3} more"
     return ", ".join(some)

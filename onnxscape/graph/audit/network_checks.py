@@ -1,4 +1,4 @@
-"""Checks of what the exporter made of the network: folded, shared, copied, merged, left out."""
+"""Checks of what the exporter made of the network: folded, shared, copied, merged."""
 
 from __future__ import annotations
 
