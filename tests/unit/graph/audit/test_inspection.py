@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxscape as ox
+from onnxscape.core.direction import Ignore, random_direction
 from onnxscape.errors import ModelFileError, UnsupportedModelError, UsageError
+from onnxscape.graph.model_file import read_model
+from onnxscape.graph.prepared import analyse, prepare
 
 MODELS = Path(__file__).parents[4] / "models"
 KNOWN = {
@@ -304,3 +308,20 @@ def test_types_that_the_file_stores_are_reported(make_model):
     )  # fmt: skip
     model.graph.initializer.append(numpy_helper.from_array(np.ones((3, 2)), "w"))
     assert ox.inspect(model).model.weight_types == {"float64": 6}
+
+
+@pytest.mark.parametrize("ignore", list(Ignore))
+def test_an_audit_says_of_every_export_what_an_evaluation_does(ignore):
+    compared = 0
+    for path in (MODELS.parent / "tests/exporters/models").glob("*.onnx"):
+        with contextlib.suppress(ox.OnnxscapeError):
+            file = read_model(path)
+            parameters, _ = analyse(file)
+            direction = random_direction(parameters, seed=0, axis=0, ignore=ignore)
+            audit = ox.inspect(path, ignore=ignore)
+            moved = {p.name for p in audit.parameters if p.perturbed}
+            assert moved == set(direction.tensors), path.stem
+            prepared = prepare(file, parameters, moved=moved, loss="mse")
+            assert audit.model.folded_batch_norms == prepared.folded, path.stem
+            compared += 1
+    assert compared > 80
