@@ -7,8 +7,6 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onnxscape.core.parameter import TRAINABLE, Role
 from onnxscape.graph.audit.concern import listed
 from onnxscape.graph.operands import in_evaluation_order, resolve
@@ -17,6 +15,7 @@ from onnxscape.graph.scales import only_consumer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import onnx_ir as ir
     from numpy.typing import NDArray
 
