@@ -121,6 +121,20 @@ def _half(evidence: Evidence) -> Iterator[str]:
 # --- the values ------------------------------------------------------------------------------
 
 
+def _little_moves(evidence: Evidence) -> Iterator[str]:
+    """Yield a warning if most of the model stays where it is."""
+    sizes = {
+        p.name: p.values.size for p in evidence.parameters if p.role is not Role.STATISTIC
+    }
+    total = sum(sizes.values())
+    moved = sum(size for name, size in sizes.items() if name in evidence.moves)
+    if 0 < moved < total / 2:
+        yield (
+            f"only {moved:,} of the {total:,} values that the model computes with move, so the "
+            "surface is that of a part of it. Look for your layers among what stays"
+        )
+
+
 def _dead(evidence: Evidence) -> Iterator[str]:
     """Yield the number of filters that filter normalization cannot move."""
     dead: dict[str, int] = {}
@@ -192,6 +206,7 @@ def _unused(evidence: Evidence) -> Iterator[str]:
 
 
 CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
+    Kind.LITTLE: _little_moves,
     Kind.WEIGHTS_AS_INPUTS: weights_as_inputs,
     Kind.FOLDED: folded_by_exporter,
     Kind.SHARED: shared_weights,

@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
     REWRITTEN = "rewritten"
     TENSORS = "tensors"
+    LITTLE = "little moves"
     WEIGHTS_AS_INPUTS = "weights as inputs"
     FOLDED = "folded by the exporter"
     SHARED = "shared weights"

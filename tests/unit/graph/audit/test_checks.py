@@ -247,6 +247,20 @@ def test_half_precision_is_said(make_model, dtype, due):
 # --- the values ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("rows", "due"), [(4, False), (6, True)])
+def test_a_model_of_which_little_moves_is_one_to_look_at(make_model, rows, due):
+    model = make_model(
+        [node("Add", ["x", "table"], "h"), node("Gemm", ["h", "w"], "y")],
+        {"x": [rows, 2]},
+        {"y": [rows, 4]},
+        {"table": tensor(rows, 2), "w": tensor(2, 4)},
+    )
+    audit = ox.inspect(model)
+    assert (Kind.LITTLE in kinds(audit)) == due
+    if due:
+        assert text_of(audit, Kind.LITTLE).startswith("only 8 of the 20 values")
+
+
 @pytest.mark.parametrize(("trans", "dead"), [(0, "2 of 4"), (1, "1 of 3")])
 def test_filters_of_zeros_are_counted_along_the_filter_axis(make_model, trans, dead):
     weight = np.abs(tensor(3, 4)) + 0.1
