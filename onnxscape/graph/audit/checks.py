@@ -130,8 +130,8 @@ def _little_moves(evidence: Evidence) -> Iterator[str]:
     moved = sum(size for name, size in sizes.items() if name in evidence.moves)
     if 0 < moved < total / 2:
         yield (
-            f"only {moved:,} of the {total:,} values that the model computes with move, so the "
-            "surface is that of a part of it. Look for your layers among what stays"
+            f"only {moved:,} of the {total:,} values that the model computes with move, so "
+            "the surface is that of a part of it. Look for your layers among what stays"
         )
 
 
