@@ -77,32 +77,6 @@ def _fixed_batch(evidence: Evidence) -> Iterator[str]:
         )
 
 
-_QUANTIZED = (
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-    "DequantizeLinear",
-    "QGemm",
-    "MatMulNBits",
-    "DynamicQuantizeMatMul",
-    "DynamicQuantizeLSTM",
-    "MatMulIntegerToFloat",
-    "QAttention",
-)
-
-
-def _quantized(evidence: Evidence) -> Iterator[str]:
-    """Yield what moving the weights of a quantized model means."""
-    found = [op for op in _QUANTIZED if evidence.operators.get(op)]
-    if found:
-        yield (
-            f"the file is quantized ({listed(found)}). Its weights move as real numbers, "
-            "between the levels of the integers, while activations are still rounded: expect "
-            "small steps in the surface. Compare with the float model under the same --seed"
-        )
-
-
 _HALF = frozenset({"float16", "bfloat16"})
 
 
@@ -215,7 +189,6 @@ CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
     Kind.PROBABILITIES: _probabilities,
     Kind.OUTPUTS: _outputs,
     Kind.FIXED_BATCH: _fixed_batch,
-    Kind.QUANTIZED: _quantized,
     Kind.HALF: _half,
     Kind.DEAD: _dead,
     Kind.EXTREME: _extreme,

@@ -26,7 +26,6 @@ class Kind(StrEnum):
     PROBABILITIES = "probabilities out"
     OUTPUTS = "several outputs"
     FIXED_BATCH = "fixed batch"
-    QUANTIZED = "quantized"
     HALF = "half precision"
     DEAD = "dead filters"
     EXTREME = "extreme values"
