@@ -9,7 +9,7 @@ import click
 
 from onnxscape.core.direction import Ignore
 from onnxscape.errors import NoParametersError
-from onnxscape.graph.audit import inspect
+from onnxscape.graph.audit import inspect, printable
 from onnxscape_cli.exit_status import DONE
 
 
@@ -34,7 +34,7 @@ def command(model: Path, *, ignore: str, everything: bool, as_json: bool) -> int
     audit = inspect(model, ignore=ignore)
     if as_json:
         for concern in audit.warnings:
-            click.echo(f"onnxscape: warning: {concern}", err=True)
+            click.echo(f"onnxscape: warning: {printable(str(concern))}", err=True)
         click.echo(json.dumps(audit.to_dict(), allow_nan=False))
     else:
         click.echo(audit.text(everything=everything))

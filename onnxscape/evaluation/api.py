@@ -77,7 +77,7 @@ def evaluate(
             nothing else is said.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `metrics`, `directions`, `orthogonal`, `batch_size`, `device`, `threads`,
-            `strategy`, `layout`, `mean`, `std`, `scale`, `data_dir`.
+            `strategy`, `layout`, `mean`, `std`, `scale`, `data_dir`, `precision`, `weights`.
 
     Returns:
         The landscape.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.filters import FilterLayout
 
-_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+_FLOATS = frozenset(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 """Element types of weights that are moved."""
 
 

@@ -3,6 +3,7 @@
 from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.inspection import inspect
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
+from onnxscape.graph.audit.text import printable
 
 __all__ = [
     "Audit",
@@ -12,4 +13,5 @@ __all__ = [
     "ModelFacts",
     "Totals",
     "inspect",
+    "printable",
 ]

@@ -77,32 +77,6 @@ def _fixed_batch(evidence: Evidence) -> Iterator[str]:
         )
 
 
-_QUANTIZED = (
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-    "DequantizeLinear",
-    "QGemm",
-    "MatMulNBits",
-    "DynamicQuantizeMatMul",
-    "DynamicQuantizeLSTM",
-    "MatMulIntegerToFloat",
-    "QAttention",
-)
-
-
-def _quantized(evidence: Evidence) -> Iterator[str]:
-    """Yield what moving the weights of a quantized model means."""
-    found = [op for op in _QUANTIZED if evidence.operators.get(op)]
-    if found:
-        yield (
-            f"the file is quantized ({listed(found)}). Its weights move as real numbers, "
-            "between the levels of the integers, while activations are still rounded: expect "
-            "small steps in the surface. Compare with the float model under the same --seed"
-        )
-
-
 _HALF = frozenset({"float16", "bfloat16"})
 
 
@@ -110,14 +84,29 @@ def _half(evidence: Evidence) -> Iterator[str]:
     """Yield in which precision half-precision weights are evaluated."""
     halves = [kind for name in evidence.uses if (kind := evidence.types.get(name)) in _HALF]
     if halves and not evidence.native:
+        subject = "1 tensor is" if len(halves) == 1 else f"{len(halves)} tensors are"
         yield (
-            f"{len(halves)} tensors are {' and '.join(sorted(set(halves)))}; they are "
-            "evaluated in float32, which leaves out the rounding of activations. "
-            "--precision native keeps it"
+            f"{subject} {' or '.join(sorted(set(halves)))} in the file and float32 when "
+            "evaluated, which leaves out the rounding of activations. --precision native "
+            "keeps it"
         )
 
 
 # --- the values ------------------------------------------------------------------------------
+
+
+def _little_moves(evidence: Evidence) -> Iterator[str]:
+    """Yield a warning if most of the model stays where it is."""
+    sizes = {
+        p.name: p.values.size for p in evidence.parameters if p.role is not Role.STATISTIC
+    }
+    total = sum(sizes.values())
+    moved = sum(size for name, size in sizes.items() if name in evidence.moves)
+    if 0 < moved < total / 2:
+        yield (
+            f"only {moved:,} of the {total:,} values that the model computes with move, so "
+            "the surface is that of a part of it. Look for your layers among what stays"
+        )
 
 
 def _dead(evidence: Evidence) -> Iterator[str]:
@@ -191,6 +180,7 @@ def _unused(evidence: Evidence) -> Iterator[str]:
 
 
 CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
+    Kind.LITTLE: _little_moves,
     Kind.WEIGHTS_AS_INPUTS: weights_as_inputs,
     Kind.FOLDED: folded_by_exporter,
     Kind.SHARED: shared_weights,
@@ -199,7 +189,6 @@ CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
     Kind.PROBABILITIES: _probabilities,
     Kind.OUTPUTS: _outputs,
     Kind.FIXED_BATCH: _fixed_batch,
-    Kind.QUANTIZED: _quantized,
     Kind.HALF: _half,
     Kind.DEAD: _dead,
     Kind.EXTREME: _extreme,

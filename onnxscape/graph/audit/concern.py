@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from onnxscape.graph.audit.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,6 +17,7 @@ class Kind(StrEnum):
 
     REWRITTEN = "rewritten"
     TENSORS = "tensors"
+    LITTLE = "little moves"
     WEIGHTS_AS_INPUTS = "weights as inputs"
     FOLDED = "folded by the exporter"
     SHARED = "shared weights"
@@ -23,7 +26,6 @@ class Kind(StrEnum):
     PROBABILITIES = "probabilities out"
     OUTPUTS = "several outputs"
     FIXED_BATCH = "fixed batch"
-    QUANTIZED = "quantized"
     HALF = "half precision"
     DEAD = "dead filters"
     EXTREME = "extreme values"
@@ -46,6 +48,10 @@ class Concern:
         return f"{self.kind}: {self.text}"
 
 
+_LONG = 100
+"""A name in a warning has no more characters: files may hold any."""
+
+
 def listed(names: Iterable[str]) -> str:
     """Name a few and count the rest.
 
@@ -55,7 +61,7 @@ def listed(names: Iterable[str]) -> str:
     Returns:
         For instance `a, b, c and 5 more`.
     """
-    some = list(names)
+    some = [shortened(name, _LONG) for name in names]
     if len(some) > 4:
         return f"{', '.join(some[:3])} and {len(some) - 3} more"
     return ", ".join(some)

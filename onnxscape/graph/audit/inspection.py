@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onnxscape.core.direction import Ignore
 from onnxscape.core.parameter import TRAINABLE, Parameter, Role
 from onnxscape.errors import UsageError
@@ -20,22 +22,29 @@ from onnxscape.graph.audit.evidence import (
     unused_tensors,
 )
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
-from onnxscape.graph.canonical import broken_graphs_refused, canonical
+from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.parameters import find_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import onnx
     import onnx_ir as ir
+    from numpy.typing import ArrayLike
 
     from onnxscape.graph.model_file import ModelFile
 
 
-def inspect(model: str | Path | bytes | onnx.ModelProto, *, ignore: str = "biasbn") -> Audit:
+def inspect(
+    model: str | Path | bytes | onnx.ModelProto,
+    *,
+    ignore: str = "biasbn",
+    precision: str = "fp32",
+    weights: Mapping[str, ArrayLike] | None = None,
+) -> Audit:
     """Tell what onnxscape understands of a model, without running it.
 
     Example:
@@ -47,6 +56,8 @@ def inspect(model: str | Path | bytes | onnx.ModelProto, *, ignore: str = "biasb
         model: Path of an .onnx file, its bytes, or an `onnx.ModelProto`.
         ignore: As for `evaluate`: `biasbn` leaves biases and normalization parameters alone,
             `none` does not.
+        precision: As for `evaluate`: `fp32` or `native`.
+        weights: Values of model inputs that are weights, by name.
 
     Returns:
         Facts about the model, its parameters with their filters and whether they move, and
@@ -63,12 +74,13 @@ def inspect(model: str | Path | bytes | onnx.ModelProto, *, ignore: str = "biasb
         raise UsageError(
             f"expected ignore to be one of {', '.join(Ignore)}, got {ignore!r}"
         ) from None
-    file = read_model(model)
+    given = {name: np.asarray(values) for name, values in (weights or {}).items()}
+    file = read_model(model, weights=given)
     with broken_graphs_refused():
-        understood, parameters, said = _understand(file)
+        understood, parameters, said = _understand(file, precision)
         audited = tuple(_audited(p, chosen) for p in parameters)
         moves = frozenset(p.name for p in audited if p.perturbed)
-        evidence = _evidence(file, understood, parameters, moves)
+        evidence = _evidence(file, understood, parameters, moves, precision)
         found = (*said, *concerns(evidence))
         by_name = {p.name: p for p in parameters}
         folded = sum(1 for _ in foldable(understood, by_name, moves))
@@ -81,13 +93,14 @@ def inspect(model: str | Path | bytes | onnx.ModelProto, *, ignore: str = "biasb
 
 
 def _understand(
-    file: ModelFile,
+    file: ModelFile, precision: str
 ) -> tuple[ir.Model, tuple[Parameter, ...], tuple[Concern, ...]]:
     """Return the canonical model, its parameters, and what was said on the way."""
-    model = canonical(file.proto)
-    parameters, warnings = find_parameters(model)
-    said = tuple(Concern(Kind.TENSORS, text) for text in warnings)
-    return model, parameters, said
+    form = canonical_of(file, precision)
+    parameters, warnings = find_parameters(form.model)
+    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
+    said = (*rewritten, *(Concern(Kind.TENSORS, text) for text in warnings))
+    return form.model, parameters, said
 
 
 def _verdict(parameter: Parameter, ignore: Ignore) -> tuple[bool, str]:
@@ -125,6 +138,7 @@ def _evidence(
     model: ir.Model,
     parameters: Sequence[Parameter],
     moves: frozenset[str],
+    precision: str,
 ) -> Evidence:
     sizes = {value.shape[0] for value in file.inputs if value.shape} - {None}
     return Evidence(
@@ -137,7 +151,7 @@ def _evidence(
         ends={str(value.name): last_operator(value) for value in model.graph.outputs},
         batch=sizes.pop() if len(sizes) == 1 else None,
         batch_made_dynamic=False,
-        native=False,
+        native=precision == "native",
         unused=unused_tensors(file.proto),
     )
 

@@ -1,12 +1,11 @@
-"""Checks of what the exporter made of the network: folded, shared, copied, merged, left out."""
+"""Checks of what the exporter made of the network: folded, shared, copied, merged."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from onnxscape.core.parameter import TRAINABLE, Role
 from onnxscape.graph.audit.concern import listed
@@ -16,6 +15,7 @@ from onnxscape.graph.scales import only_consumer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import onnx_ir as ir
     from numpy.typing import NDArray
 
@@ -120,19 +120,17 @@ def shared_weights(evidence: Evidence) -> Iterator[str]:
 
 def copied_weights(evidence: Evidence) -> Iterator[str]:
     """Yield a warning of weights with the same values under two names."""
-    groups: dict[tuple[int, float, float], list[Parameter]] = defaultdict(list)
+    alike: dict[tuple[int, float, float], list[Parameter]] = defaultdict(list)
     for p in evidence.parameters:
         if p.role is Role.WEIGHT and p.values.size > 1:
             low, high = float(p.values.min()), float(p.values.max())
             if low < high:  # tensors of one number are equal by chance
-                groups[p.values.size, low, high].append(p)
-    pairs = [
-        f"{first.name} and {other.name}"
-        for group in groups.values()
-        for i, first in enumerate(group)
-        for other in group[i + 1 :]
-        if _equal(first.values, other.values)
-    ]
+                alike[p.values.size, low, high].append(p)
+    equal: dict[frozenset[tuple[Any, ...]], list[str]] = defaultdict(list)
+    for group in alike.values():
+        for p in group if len(group) > 1 else ():
+            equal[_fingerprint(p.values)].append(p.name)
+    pairs = [" and ".join(names) for names in equal.values() if len(names) > 1]
     if pairs:
         yield (
             f"{listed(pairs)} hold the same values: if the network ties them, the exporter "
@@ -142,10 +140,10 @@ def copied_weights(evidence: Evidence) -> Iterator[str]:
         )
 
 
-def _equal(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
-    if a.shape == b.shape and np.array_equal(a, b):
-        return True
-    return a.ndim == 2 and a.shape == b.shape[::-1] and np.array_equal(a, b.T)
+def _fingerprint(values: NDArray[np.floating]) -> frozenset[tuple[Any, ...]]:
+    """Return what a tensor has in common with its copies, transposed ones included."""
+    views = [values, values.T] if values.ndim == 2 else [values]
+    return frozenset((view.shape, hashlib.sha256(view.tobytes()).digest()) for view in views)
 
 
 def merged_tensors(evidence: Evidence) -> Iterator[str]:

@@ -41,7 +41,14 @@ def as_text(audit: Audit, *, everything: bool) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what would steer a terminal, as names in a file may."""
+    """Replace what would steer a terminal: names in a file may hold anything.
+
+    Args:
+        text: One line.
+
+    Returns:
+        The line, of printable characters only.
+    """
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
