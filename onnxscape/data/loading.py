@@ -10,6 +10,7 @@ from onnxscape.data.dataset import LABELS, SINGLE, Dataset
 from onnxscape.data.hdf5 import hdf5_names, read_hdf5
 from onnxscape.data.idx import read_idx
 from onnxscape.data.image_folder import read_image_folder
+from onnxscape.data.parquet import read_parquet
 from onnxscape.data.python_function import call_function, is_function_reference
 from onnxscape.data.registry import NAMED, load_named, similar_name
 from onnxscape.data.splits import arrays_of_split, folder_of_split
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMS = (
-    "a .npz or .h5 file with x and y, a pair x.npy,y.npy, a pair of IDX files images,labels, "
-    "a folder with one subfolder of images per class, or module:function"
+    "a .npz, .h5 or .parquet file with x and y, a pair x.npy,y.npy, a pair of IDX files "
+    "images,labels, a folder with one subfolder of images per class, or module:function"
 )
 """What data may be besides a name."""
 
 _HDF5 = frozenset({".h5", ".hdf5", ".hdf", ".he5"})
-_FILE_SUFFIXES = _HDF5 | {".npz", ".npy", ".gz", ".idx"}
+_PARQUET = frozenset({".parquet", ".pq"})
+_FILE_SUFFIXES = _HDF5 | _PARQUET | {".npz", ".npy", ".gz", ".idx"}
 
 
 def load_dataset(
@@ -42,11 +44,11 @@ def load_dataset(
     """Read data by name, from files, or from a function of the user's.
 
     Args:
-        reference: A name of `list_datasets`; a .npz or HDF5 file with `x` and `y` (or arrays
-            named like the model's inputs, and `y`); `x.npy,y.npy`; `images,labels` in IDX
-            format; a folder of images by class; or `module:function`, which is imported and
-            called, and returns `(x, y)` or a dict. A file named like a data set is reached
-            as `./name`.
+        reference: A name of `list_datasets`; a .npz, HDF5 or Parquet file with `x` and `y` (or
+            arrays named like the model's inputs, and `y`); `x.npy,y.npy`; `images,labels` in
+            IDX format; a folder of images by class; or `module:function`, which is imported
+            and called, and returns `(x, y)` or a dict. A file named like a data set is
+            reached as `./name`.
         split: `train` or `test`, for names and functions, for files whose arrays are all
             called `x_train`, `y_test` and the like, and for folders with subfolders `train`
             and `test`; other files hold one split.
@@ -109,9 +111,15 @@ def _looks_like_path(reference: str) -> bool:
 def _from_folder(path: Path, split: str) -> Dataset:
     name = path.resolve().name
     try:
+        parts = sorted(part.name for part in path.iterdir() if part.suffix in _PARQUET)
         folder = folder_of_split(path, split)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
+    if parts:
+        raise DataError(
+            f"{path} holds {len(parts)} Parquet files ({parts[0]}, ...); name one of them, or "
+            "write their rows to one file"
+        )
     if folder is None:
         images, classes = read_image_folder(path)
     else:
@@ -135,6 +143,8 @@ def _from_file(path: Path, split: str) -> Dataset:
     elif suffix in _HDF5:
         chosen = arrays_of_split(hdf5_names(path), split, path.name)
         arrays = read_hdf5(path, only=chosen)
+    elif suffix in _PARQUET:
+        return Dataset.from_arrays(path.name, read_parquet(path), table=True)
     elif suffix == ".npy":
         raise DataError(f"{path} holds one array; expected a pair x.npy,y.npy")
     else:
@@ -150,7 +160,7 @@ def _read_pair(first: Path, second: Path) -> Mapping[str, NDArray[Any]]:
         if not path.is_file():
             raise DataError(f"{path} does not exist (looked in {Path.cwd()})")
     suffixes = {first.suffix.lower(), second.suffix.lower()}
-    if suffixes & (_HDF5 | {".npz"}):
+    if suffixes & (_HDF5 | _PARQUET | {".npz"}):
         raise DataError(f"expected one file with x and y, got the pair {first},{second}")
     return {SINGLE: _read_array(first), LABELS: _read_array(second)}
 
