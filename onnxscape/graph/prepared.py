@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.core.selection import Overrides
     from onnxscape.graph.model_file import ModelFile
 
 
@@ -109,11 +110,14 @@ class PreparedModel:
         return proto.SerializeToString()
 
 
-def analyse(file: ModelFile) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
+def analyse(
+    file: ModelFile, overrides: Overrides | None = None
+) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     """Find the parameters of a model file.
 
     Args:
         file: The model.
+        overrides: What the user says about single tensors; None for nothing.
 
     Returns:
         The parameters in file order, and warnings for the user.
@@ -121,9 +125,10 @@ def analyse(file: ModelFile) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     Raises:
         ModelFileError: If its graph is broken.
         UnsupportedModelError: If it cannot be handled.
+        UsageError: If the overrides do not fit it.
     """
     with broken_graphs_refused():
-        return find_parameters(canonical(file.proto))
+        return find_parameters(canonical(file.proto), overrides)
 
 
 def prepare(
