@@ -56,6 +56,21 @@ def _samples(
         raise UsageError(f"expected --samples as a number or 'all', got {text!r}") from None
 
 
+def _axes(
+    _context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, int]:
+    """Read `NAME=AXIS`, any number of times."""
+    axes = {}
+    for text in texts:
+        name, _, axis = text.rpartition("=")
+        if not name or not axis.removeprefix("-").isdecimal():
+            raise UsageError(
+                f"expected --filter-axis as NAME=AXIS, the axis a number, got {text!r}"
+            )
+        axes[name] = int(axis)
+    return axes
+
+
 @click.command("eval")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
@@ -88,6 +103,15 @@ def _samples(
 )
 @click.option("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
 @click.option("--directions", type=click.Path(path_type=Path), help="Use these directions.")
+@click.option("--include", metavar="PATTERN", multiple=True, help="Tensors to move as well.")
+@click.option("--exclude", metavar="PATTERN", multiple=True, help="Tensors to leave alone.")
+@click.option(
+    "--filter-axis",
+    metavar="NAME=AXIS",
+    multiple=True,
+    callback=_axes,
+    help="Axis that counts a tensor's filters.",
+)
 @click.option("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
 @click.option(
     "--loss",
@@ -204,12 +228,17 @@ def _warn_of_ignored_options(terminal: Terminal) -> None:
     def given(*names: str) -> list[str]:
         explicit = click.core.ParameterSource.COMMANDLINE
         return [
-            f"--{name}" for name in names if context.get_parameter_source(name) is explicit
+            f"--{name.replace('_', '-')}"
+            for name in names
+            if context.get_parameter_source(name) is explicit
         ]
 
     for stronger, weaker in (
         (("x", "y"), ("grid", "radius")),
-        (("directions",), ("seed", "normalize", "ignore", "orthogonal")),
+        (
+            ("directions",),
+            ("seed", "normalize", "ignore", "orthogonal", "include", "filter_axis"),
+        ),
     ):
         if given(*stronger) and given(*weaker):
             terminal.warning(

@@ -82,10 +82,12 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model, weights=_weights(request))
-    parameters, warnings = analyse(file, precision=request.precision)
+    parameters, warnings = analyse(
+        file, precision=request.precision, overrides=request.overrides
+    )
     for text in warnings:
         observer.warning(text)
-    delta, eta = make_directions(parameters, request, observer)
+    delta, eta = make_directions(parameters, request, observer, warnings=warnings)
     samples = _samples(file, request, observer)
     random = request.directions is None
     spec = EvalSpec(
@@ -103,6 +105,9 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         orthogonal=request.orthogonal if random else None,
         directions=None if random else _digest(delta, eta),
         precision=request.precision,
+        include=tuple(sorted(set(request.include))) if random else (),
+        exclude=tuple(sorted(set(request.exclude))) if random else (),
+        filter_axis=_axes(request.filter_axis, parameters) if random else {},
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, spec)
 
@@ -122,6 +127,12 @@ def _metrics(request: EvalRequest) -> tuple[str, ...]:
             f"{request.loss}, got {', '.join(unknown)}"
         )
     return tuple(name for name in available if name in wanted)
+
+
+def _axes(filter_axis: Mapping[str, int], parameters: tuple[Parameter, ...]) -> dict[str, int]:
+    """Return the axes the user chose, counted from the front."""
+    ranks = {p.name: len(p.shape) for p in parameters}
+    return {name: axis % ranks[name] for name, axis in sorted(filter_axis.items())}
 
 
 def _digest(delta: Direction | None, eta: Direction | None) -> str:

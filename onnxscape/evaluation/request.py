@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onnxscape.core.direction import Ignore
 from onnxscape.core.normalization import Normalization
+from onnxscape.core.selection import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,9 @@ class EvalRequest:
         ignore: Which parameters they leave alone.
         orthogonal: Whether eta is made orthogonal to delta.
         directions: Direction file to use instead of random ones.
+        include: Patterns of tensor names to move whatever their role.
+        exclude: Patterns of tensor names to leave alone; they win.
+        filter_axis: Name of a tensor to the axis that counts its filters.
         loss: Name of the loss.
         metrics: Names of the metrics besides the loss; None for all that the loss has.
         split: `train` or `test`, where the data has them.
@@ -63,6 +67,9 @@ class EvalRequest:
     ignore: Ignore = Ignore.BIASBN
     orthogonal: bool = False
     directions: str | Path | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filter_axis: Mapping[str, int] = field(default_factory=dict)
     loss: str = "cross-entropy"
     metrics: tuple[str, ...] | None = None
     split: str = "train"
@@ -78,6 +85,13 @@ class EvalRequest:
     batch_size: int | None = None
     precision: str = "fp32"
     weights: str | Path | Mapping[str, ArrayLike] | None = None
+
+    @property
+    def overrides(self) -> Overrides:
+        """What the user says about single tensors."""
+        return Overrides(
+            include=self.include, exclude=self.exclude, filter_axis=self.filter_axis
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

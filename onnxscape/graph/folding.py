@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxscape.graph.operands import resolve
+from onnxscape.graph.operators import WEIGHTS, operator_name
 from onnxscape.graph.scales import BatchNorm, batch_norm, only_consumer
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def foldable(
         if node.op_type not in FOLDABLE or len(node.inputs) < 2:
             continue
         weight, follower = node.inputs[1], only_consumer(node.outputs[0])
-        norm = None if follower is None else batch_norm(follower)
+        if follower is None or follower.graph is not node.graph:
+            continue
+        norm = batch_norm(follower)
         if weight is None or norm is None or norm.node.inputs[0] is not node.outputs[0]:
             continue
         parameter = parameters.get(str(weight.name))
@@ -99,7 +102,9 @@ def _may_fold(
     if any(name in moved for name in norm.sources):
         return False  # both factors would move, and their product is no longer linear
     filters = norm.scale.size
-    if parameter.layout is None or parameter.layout.filters != filters:
+    own = WEIGHTS[operator_name(node), 1].layout(node, parameter.shape)
+    # The user may have chosen another axis: then the scale is not one number per filter.
+    if own is None or parameter.layout != own or own.filters != filters:
         return False
     plain = len(norm.node.outputs) == 1 and (node.op_type != "Gemm" or _plain_gemm(node))
     return plain and _bias_is_constant(node, filters, moved)

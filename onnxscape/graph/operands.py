@@ -34,10 +34,14 @@ class Operand:
     view: tuple[Step, ...]
     shape: tuple[int, ...]
 
-    def float64(self) -> NDArray[np.float64]:
+    def values(self) -> NDArray[Any]:
         """Return the operand's own values, after the view, shaped `shape`."""
         assert self.source.const_value is not None  # noqa: S101 - resolve() only gives such
-        return rearranged(self.source.const_value.numpy(), self.view).astype(np.float64)
+        return rearranged(self.source.const_value.numpy(), self.view)
+
+    def float64(self) -> NDArray[np.float64]:
+        """Return the same as float64."""
+        return self.values().astype(np.float64)
 
 
 def resolve(value: ir.Value | None) -> Operand | None:
@@ -99,7 +103,9 @@ def weight_inputs(model: ir.Model) -> tuple[str, ...]:
             source = value
             while source is not None and (maker := source.producer()) is not None:
                 source = maker.inputs[0] if maker.op_type in VIEWS else None
-            if (node.op_type, slot) in WEIGHTS and source in model.graph.inputs:
+            if source is None or (node.op_type, slot) not in WEIGHTS:
+                continue
+            if source in model.graph.inputs:
                 found.append(str(source.name))
     return tuple(dict.fromkeys(found))
 
@@ -107,13 +113,15 @@ def weight_inputs(model: ir.Model) -> tuple[str, ...]:
 def in_evaluation_order(graph: ir.Graph) -> Iterator[ir.Node]:
     """Yield nodes depth-first from the outputs, inputs in slot order, each after its inputs.
 
-    The order depends on what the graph computes, not on how the exporter wrote it down.
+    The order depends on what the graph computes, not on how the exporter wrote it down. The
+    nodes of a body (of If, Loop or Scan) come after all that feeds the node which holds it,
+    and before that node.
 
     Args:
-        graph: The main graph.
+        graph: The main graph, or a body.
 
     Yields:
-        Each node that some output depends on, once.
+        Each node that some output depends on, once; also those inside bodies.
     """
     done: set[ir.Node] = set()
     for output in graph.outputs:
@@ -131,16 +139,22 @@ def in_evaluation_order(graph: ir.Graph) -> Iterator[ir.Node]:
                 stack.pop()
                 if node not in done:
                     done.add(node)
+                    for body in bodies(node):
+                        yield from in_evaluation_order(body)
                     yield node
 
 
+def bodies(node: ir.Node) -> list[ir.Graph]:
+    """Return the graphs that a node of control flow holds, by the names of its attributes."""
+    attributes = sorted(node.attributes.items())
+    return [attr.as_graph() for _, attr in attributes if attr.type is ir.AttributeType.GRAPH]
+
+
 def _producers(node: ir.Node) -> list[ir.Node]:
-    """Return the nodes that feed a node, those captured by its subgraphs last."""
+    """Return the nodes that feed a node, those captured by its bodies last."""
     values = list(node.inputs)
-    for attr in node.attributes.values():
-        if attr.type is ir.AttributeType.GRAPH:
-            graph = attr.as_graph()
-            values += [v for n in graph.all_nodes() for v in n.inputs] + list(graph.outputs)
+    for body in bodies(node):
+        values += [v for n in body.all_nodes() for v in n.inputs] + list(body.outputs)
     producers = [value.producer() for value in values if value is not None]
     return [p for p in producers if p is not None and p.graph is node.graph]
 

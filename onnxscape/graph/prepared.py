@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.core.selection import Overrides
     from onnxscape.graph.model_file import ModelFile
 
 
@@ -111,13 +112,14 @@ class PreparedModel:
 
 
 def analyse(
-    file: ModelFile, *, precision: str = "fp32"
+    file: ModelFile, *, precision: str = "fp32", overrides: Overrides | None = None
 ) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     """Find the parameters of a model file.
 
     Args:
         file: The model.
         precision: Arithmetic of the forward pass: `fp32` or `native`.
+        overrides: What the user says about single tensors; None for nothing.
 
     Returns:
         The parameters in file order, and warnings for the user.
@@ -125,10 +127,11 @@ def analyse(
     Raises:
         ModelFileError: If its graph is broken.
         UnsupportedModelError: If it cannot be handled.
+        UsageError: If the overrides do not fit it.
     """
     form = canonical_of(file, precision)
     with broken_graphs_refused():
-        parameters, warnings = find_parameters(form.model)
+        parameters, warnings = find_parameters(form.model, overrides)
     return parameters, (*form.warnings, *warnings)
 
 

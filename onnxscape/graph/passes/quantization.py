@@ -218,7 +218,7 @@ def _matmul_integer_to_float(op: Operator) -> bool:
 
 
 def _dynamic_quantize_matmul(op: Operator) -> bool:
-    """a (float); b; scale of b; zero of b; bias."""
+    """A (float); b; scale of b; zero of b; bias."""
     if op.array(1) is None or not op.constant(2, 3):
         return False
     quantized = op.new.add("DynamicQuantizeLinear", [op.value(0)], outputs=3)

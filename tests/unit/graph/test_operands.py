@@ -96,9 +96,9 @@ def test_a_deep_model_does_not_exhaust_the_stack(make_model):
     assert [node.name for node in order] == [f"v{i}" for i in range(1, 3001)]
 
 
-def test_what_a_body_captures_comes_before_the_node_that_holds_it(make_model):
+def test_bodies_come_behind_what_they_capture_and_before_the_node_that_holds_them(make_model):
     def body(name):
-        graph_nodes = [helper.make_node("Neg", ["captured"], [name])]
+        graph_nodes = [named("Neg", ["captured"], name)]
         output = helper.make_tensor_value_info(name, 1, [2])
         return helper.make_graph(graph_nodes, name, [], [output])
 
@@ -107,4 +107,5 @@ def test_what_a_body_captures_comes_before_the_node_that_holds_it(make_model):
         named("If", ["flag"], "y", then_branch=body("a"), else_branch=body("b")),
     ]
     flag = {"flag": np.array(True)}
-    assert names_in_order(make_model(nodes, {"x": [2]}, {"y": [2]}, flag)) == ["captured", "y"]
+    order = names_in_order(make_model(nodes, {"x": [2]}, {"y": [2]}, flag))
+    assert order == ["captured", "b", "a", "y"]
