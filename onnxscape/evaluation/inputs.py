@@ -6,18 +6,30 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
-from onnxscape.errors import DataError, UsageError
+from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.directions import make_directions
+from onnxscape.evaluation.objective import (
+    Objective,
+    check_names,
+    custom_files,
+    is_file,
+    make_objective,
+    wanted_labels,
+)
+from onnxscape.evaluation.probe import PROBED, look_at
+from onnxscape.evaluation.proposal import propose
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
-from onnxscape.graph.heads import LOSSES, METRICS
 from onnxscape.graph.model_file import ModelFile, read_model
+from onnxscape.graph.outputs import choose_output
 from onnxscape.graph.prepared import analyse
+from onnxscape.runtime.planning import fixed_batch
 
 if TYPE_CHECKING:
     from onnxscape.core.direction import Direction
@@ -38,6 +50,7 @@ class EvalInputs:
         samples: The samples, ready to be fed.
         delta: Direction of alpha; None on a line along eta.
         eta: Direction of beta; None on a line along delta.
+        objective: The loss and metrics.
         spec: What defines the numbers.
     """
 
@@ -47,6 +60,7 @@ class EvalInputs:
     samples: Samples
     delta: Direction | None
     eta: Direction | None
+    objective: Objective
     spec: EvalSpec
 
     @property
@@ -69,8 +83,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         UsageError: If the loss or the split is not known.
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
-    if request.loss not in LOSSES:
-        raise UsageError(f"expected --loss {' or '.join(LOSSES)}, got {request.loss!r}")
+    check_names(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model)
@@ -78,7 +91,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     for text in warnings:
         observer.warning(text)
     delta, eta = make_directions(parameters, request, observer)
-    samples = _samples(file, request, observer)
+    samples, objective = _samples_and_objective(file, request, observer)
     random = request.directions is None
     spec = EvalSpec(
         model=file.digest,
@@ -86,33 +99,15 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         preprocessing=samples.preprocessing,
         samples=len(samples),
         population=samples.population,
-        loss=request.loss,
-        metrics=_metrics(request),
         grid=request.grid,
         seed=request.seed if random else None,
         normalization=str(request.normalization) if random else None,
         ignore=str(request.ignore) if random else None,
         orthogonal=request.orthogonal if random else None,
         directions=None if random else _digest(delta, eta),
+        **objective.spec,
     )
-    return EvalInputs(request, file, parameters, samples, delta, eta, spec)
-
-
-def _metrics(request: EvalRequest) -> tuple[str, ...]:
-    """Return the metrics besides the loss, in the loss's own order.
-
-    Raises:
-        UsageError: If the loss does not have one of them.
-    """
-    available = METRICS[request.loss]
-    wanted = available if request.metrics is None else request.metrics
-    unknown = [name for name in wanted if name not in available]
-    if unknown:
-        raise UsageError(
-            f"expected --metric from {', '.join(available) or 'none'} with --loss "
-            f"{request.loss}, got {', '.join(unknown)}"
-        )
-    return tuple(name for name in available if name in wanted)
+    return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)
 
 
 def _digest(delta: Direction | None, eta: Direction | None) -> str:
@@ -120,23 +115,99 @@ def _digest(delta: Direction | None, eta: Direction | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Samples:
+def _samples_and_objective(
+    file: ModelFile, request: EvalRequest, observer: Observer
+) -> tuple[Samples, Objective]:
+    """Read the data, look at what the model makes of it, and settle the loss.
+
+    Returns:
+        All samples, and what is computed from their outputs.
+    """
     dataset = _dataset(request.data, request, observer)
+    custom = custom_files(request)
+    output, default = _output(file, request, custom, observer)
+    few = _samples(
+        dataset, file, request, labels=Labels.ANY, samples=min(PROBED, len(dataset))
+    )
+    probe = look_at(file, few, output)
+    reason = None
+    if request.loss is None:
+        name, reason = propose(probe, dataset.labels, request.class_axis)
+    else:
+        name = CUSTOM if is_file(request.loss) else request.loss
+    samples = _samples(
+        dataset,
+        file,
+        request,
+        samples=_sample_count(request, len(dataset)),
+        **wanted_labels(name, probe, request),
+    )
+    objective = make_objective(
+        request,
+        name,
+        probe,
+        samples,
+        custom,
+        reason=reason,
+        default_output=default,
+        batch=fixed_batch(file.inputs),
+        observer=observer,
+    )
+    return samples, objective
+
+
+def _output(
+    file: ModelFile, request: EvalRequest, custom: Mapping[str, ModelFile], observer: Observer
+) -> tuple[str, str | None]:
+    """Return the output that the loss is computed from, and the one taken by default.
+
+    Raises:
+        UnsupportedModelError: If it takes the user to tell.
+    """
+    if request.output is None and "loss" in custom:
+        # A loss given as a graph names its outputs itself; the first of them is compared in
+        # the self-test.
+        taken = {signature.name for signature in custom["loss"].inputs}
+        for signature in file.outputs:
+            if signature.name in taken:
+                return signature.name, signature.name
+    try:
+        default = choose_output(file, None)
+    except UnsupportedModelError:
+        if request.output is None:
+            raise
+        default = None
+    chosen = choose_output(file, request.output)
+    if request.output is None and len(file.outputs) > 1:
+        observer.note(
+            f"the loss is computed from {chosen!r}, the only one of {len(file.outputs)} "
+            "outputs that holds floats"
+        )
+    return chosen, default
+
+
+def _sample_count(request: EvalRequest, available: int) -> int | None:
     wanted = request.samples
     if wanted is None:
-        wanted = min(DEFAULT_SAMPLES, len(dataset))
-    elif isinstance(wanted, str) and wanted != "all":
-        raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+        return min(DEFAULT_SAMPLES, available)
+    if isinstance(wanted, str):
+        if wanted != "all":
+            raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+        return None
+    return wanted
+
+
+def _samples(
+    dataset: Dataset, file: ModelFile, request: EvalRequest, **wanted: Any
+) -> Samples:
     return prepare_samples(
         dataset,
         file.inputs,
-        loss=request.loss,
-        classes=_classes(file, request.loss),
-        samples=None if isinstance(wanted, str) else wanted,
         layout=request.layout,
         mean=request.mean,
         std=request.std,
         scale=request.scale,
+        **wanted,
     )
 
 
@@ -163,18 +234,5 @@ def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
                 "expected data as a name, a path, (x, y), or a mapping with the labels under "
                 f"'y'; got {type(data).__name__}"
             ) from None
-        arrays = {"x": np.asarray(x), "y": np.asarray(y)}
-    if "y" not in arrays or len(arrays) < 2:
-        raise DataError(
-            f"expected arrays for the inputs and labels under 'y', got {', '.join(arrays)}"
-        )
-    labels = arrays.pop("y")
-    return Dataset(name="arrays", fields=arrays, labels=labels)
-
-
-def _classes(file: ModelFile, loss: str) -> int | None:
-    """Return the number of classes if the model's output tells it."""
-    if loss != "cross-entropy" or len(file.outputs) != 1:
-        return None
-    shape = file.outputs[0].shape
-    return shape[1] if shape is not None and len(shape) == 2 else None
+        arrays = {"x": np.asarray(x)} | ({} if y is None else {"y": np.asarray(y)})
+    return Dataset.from_arrays("arrays", arrays)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnxscape.core.grid import Grid
 
     Model = str | Path | bytes | onnx.ModelProto
-    Data = str | Path | tuple[ArrayLike, ArrayLike] | Mapping[str, ArrayLike]
+    Data = str | Path | tuple[ArrayLike, ArrayLike | None] | Mapping[str, ArrayLike]
 
 DEFAULT_SAMPLES = 1000
 """Samples used when nothing is said; fewer if there are not so many."""
@@ -38,8 +38,16 @@ class EvalRequest:
         ignore: Which parameters they leave alone.
         orthogonal: Whether eta is made orthogonal to delta.
         directions: Direction file to use instead of random ones.
-        loss: Name of the loss.
-        metrics: Names of the metrics besides the loss; None for all that the loss has.
+        loss: Name of the loss, or an .onnx file that computes it from outputs and labels;
+            None to have one proposed from the output and the labels.
+        metrics: Names of the metrics besides the loss, or .onnx files; None for `accuracy`
+            where the loss has it.
+        output: Name of the output that the loss is computed from; None for the only one, or
+            the only one of floats.
+        class_axis: Axis of the output that counts classes; None for the one that shapes tell.
+        ignore_index: Class number of positions that do not count; None for -100.
+        label_smoothing: Share of the uniform distribution in the labels of `cross-entropy`.
+        huber_delta: Where `huber` goes from square to straight.
         split: `train` or `test`, where the data has them.
         samples: Number of samples; `all`; or None for 1000, or all if there are fewer.
         layout: Layout of the data's images where it is ambiguous.
@@ -61,8 +69,13 @@ class EvalRequest:
     ignore: Ignore = Ignore.BIASBN
     orthogonal: bool = False
     directions: str | Path | None = None
-    loss: str = "cross-entropy"
+    loss: str | None = None
     metrics: tuple[str, ...] | None = None
+    output: str | None = None
+    class_axis: int | None = None
+    ignore_index: int | None = None
+    label_smoothing: float = 0.0
+    huber_delta: float = 1.0
     split: str = "train"
     samples: int | str | None = None
     layout: str | None = None

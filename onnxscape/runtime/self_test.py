@@ -39,6 +39,7 @@ def user_outputs(
     *,
     device: Device,
     threads: int,
+    output: str,
     model: bytes | None = None,
 ) -> NDArray[Any]:
     """Run the user's file as it is, or one rebuilt from it.
@@ -48,15 +49,16 @@ def user_outputs(
         feeds: Arrays by input name, without labels.
         device: Where it runs.
         threads: Threads within one operator.
+        output: Name of the output wanted.
         model: Bytes to run instead of the file's own.
 
     Returns:
-        Its first output [batch, ...].
+        The output [batch, ...].
     """
     if model is None:
         model = file.proto.SerializeToString() if file.external else file.content
     session = open_session(model, device, session_options(threads))
-    return run(session, [file.outputs[0].name], feeds)[0]
+    return run(session, [output], feeds)[0]
 
 
 def moved_parameters(
@@ -96,6 +98,7 @@ def self_test(
     feeds: Mapping[str, NDArray[np.generic]],
     center: NDArray[Any],
     *,
+    output: str,
     device: Device,
     threads: int,
 ) -> None:
@@ -109,6 +112,7 @@ def self_test(
         eta: Direction of beta.
         feeds: The first batch, by input name, without labels.
         center: What the user's file makes of it.
+        output: Name of the output that is compared.
         device: Where both run.
         threads: Threads within one operator.
 
@@ -120,7 +124,9 @@ def self_test(
     alpha, beta = PERTURBED
     moved = moved_parameters(parameters, delta, eta, alpha, beta)
     model = rebuilt(file, moved)
-    expected = user_outputs(file, feeds, device=device, threads=threads, model=model)
+    expected = user_outputs(
+        file, feeds, device=device, threads=threads, output=output, model=model
+    )
     where = f"at alpha = {alpha:g}, beta = {beta:g}"
     compare(evaluator.outputs(alpha, beta), expected, where)
 
