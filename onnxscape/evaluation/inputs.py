@@ -234,5 +234,5 @@ def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
                 "expected data as a name, a path, (x, y), or a mapping with the labels under "
                 f"'y'; got {type(data).__name__}"
             ) from None
-        arrays = {"x": np.asarray(x)} | ({} if y is None else {"y": np.asarray(y)})
+        arrays = {"x": np.asarray(x), "y": np.asarray(y)}
     return Dataset.from_arrays("arrays", arrays)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnxscape.core.grid import Grid
 
     Model = str | Path | bytes | onnx.ModelProto
-    Data = str | Path | tuple[ArrayLike, ArrayLike | None] | Mapping[str, ArrayLike]
+    Data = str | Path | tuple[ArrayLike, ArrayLike] | Mapping[str, ArrayLike]
 
 DEFAULT_SAMPLES = 1000
 """Samples used when nothing is said; fewer if there are not so many."""
