@@ -18,6 +18,7 @@ from onnxscape.evaluation.api import make_grid
 from onnxscape.evaluation.report import EvaluationInterrupted, Report
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
+from onnxscape.graph.canonical import PRECISIONS
 from onnxscape.graph.heads import LOSSES
 from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
@@ -131,6 +132,19 @@ def _axes(
 @click.option("--threads", type=click.IntRange(1), help="On the CPU.  [default: all cores]")
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="How weights are fed.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per forward pass.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of float16 and bfloat16 models: float32, or their own.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Values of model inputs that are weights.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Surface.  [default: MODEL.h5]")
 @click.option("--restart", is_flag=True, help="Throw away what --out holds.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder for finished points.")

@@ -78,7 +78,7 @@ def evaluate(
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `metrics`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
             `batch_size`, `device`, `threads`, `strategy`, `layout`, `mean`, `std`, `scale`,
-            `data_dir`.
+            `data_dir`, `precision`, `weights`.
 
     Returns:
         The landscape.

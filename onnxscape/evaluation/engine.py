@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscape.errors import DataError, SpecConflictError, UnsupportedModelError, UsageError
-from onnxscape.graph.prepared import prepare
+from onnxscape.graph.canonical import canonical_of
+from onnxscape.graph.prepared import prepare, rebuilt
 from onnxscape.runtime.devices import Device, find_device, usable_cores
 from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
 from onnxscape.runtime.self_test import self_test, user_outputs
@@ -70,7 +71,13 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
     most = max(2 * (os.cpu_count() or 1), 8)
     if not 1 <= threads <= most:
         raise UsageError(f"expected from 1 to {most} threads on this machine, got {threads}")
-    prepared = prepare(inputs.file, inputs.parameters, moved=inputs.moved, loss=request.loss)
+    prepared = prepare(
+        inputs.file,
+        inputs.parameters,
+        moved=inputs.moved,
+        loss=request.loss,
+        precision=request.precision,
+    )
     plan = make_plan(
         inputs.file.inputs,
         inputs.samples,
@@ -84,7 +91,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         plan = recorded
     demanded = fixed_batch(inputs.file.inputs)
     feeds = _first_batch(inputs.samples, plan.batch, pad=demanded is not None)
-    center = user_outputs(inputs.file, feeds, device=device, threads=threads)
+    center = _center(inputs, feeds, device, threads, observer)
     _check_output(center, inputs, observer)
     evaluator = make_evaluator(
         plan,
@@ -106,8 +113,38 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         center,
         device=device,
         threads=threads,
+        precision=request.precision,
     )
     return Engine(evaluator, plan, device, threads)
+
+
+def _center(
+    inputs: EvalInputs,
+    feeds: dict[str, NDArray[np.generic]],
+    device: Device,
+    threads: int,
+    observer: Observer,
+) -> NDArray[Any]:
+    """Return what the user's file makes of the first batch.
+
+    Raises:
+        UnsupportedModelError: If it cannot be run.
+    """
+    precision = inputs.request.precision
+    try:
+        return user_outputs(
+            inputs.file, feeds, device=device, threads=threads, precision=precision
+        )
+    except UnsupportedModelError as error:
+        halves = canonical_of(inputs.file, precision).loosened & {"float16", "bfloat16"}
+        if not halves or precision == "native":
+            raise
+        observer.warning(
+            f"the model cannot be run in its own {' and '.join(sorted(halves))} here, so the "
+            f"center is not compared with it, but with the same model in float32 ({error})"
+        )
+    model = rebuilt(inputs.file, {}, precision=precision)
+    return user_outputs(inputs.file, feeds, device=device, threads=threads, model=model)
 
 
 def _wanted_device(request: EvalRequest, recorded: Plan | None) -> str:

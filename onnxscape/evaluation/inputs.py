@@ -6,20 +6,27 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
+from onnxscape.data.arrays import read_npz
 from onnxscape.errors import DataError, UsageError
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
+from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.heads import LOSSES, METRICS
 from onnxscape.graph.model_file import ModelFile, read_model
+from onnxscape.graph.operands import weight_inputs
 from onnxscape.graph.prepared import analyse
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
     from onnxscape.core.samples import Samples
@@ -73,8 +80,8 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         raise UsageError(f"expected --loss {' or '.join(LOSSES)}, got {request.loss!r}")
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
-    file = read_model(request.model)
-    parameters, warnings = analyse(file, request.overrides)
+    file = read_model(request.model, weights=_weights(request))
+    parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     for text in warnings:
         observer.warning(text)
     delta, eta = make_directions(parameters, request, observer, warnings=warnings)
@@ -97,6 +104,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         include=tuple(sorted(set(request.include))) if random else (),
         exclude=tuple(sorted(set(request.exclude))) if random else (),
         filter_axis=_axes(request.filter_axis, parameters) if random else {},
+        precision=request.precision,
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, spec)
 
@@ -129,6 +137,14 @@ def _digest(delta: Direction | None, eta: Direction | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _weights(request: EvalRequest) -> dict[str, NDArray[Any]] | None:
+    """Return the values of inputs that are weights, by name."""
+    given = request.weights
+    if isinstance(given, str | Path):
+        return read_npz(Path(given))
+    return None if given is None else {n: np.asarray(values) for n, values in given.items()}
+
+
 def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Samples:
     dataset = _dataset(request.data, request, observer)
     wanted = request.samples
@@ -136,9 +152,11 @@ def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Sampl
         wanted = min(DEFAULT_SAMPLES, len(dataset))
     elif isinstance(wanted, str) and wanted != "all":
         raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+    inputs = fed_inputs(file, request.precision)
+    _refuse_missing_weights(file, request, {signature.name for signature in inputs}, dataset)
     return prepare_samples(
         dataset,
-        file.inputs,
+        inputs,
         loss=request.loss,
         classes=_classes(file, request.loss),
         samples=None if isinstance(wanted, str) else wanted,
@@ -147,6 +165,23 @@ def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Sampl
         std=request.std,
         scale=request.scale,
     )
+
+
+def _refuse_missing_weights(
+    file: ModelFile, request: EvalRequest, inputs: Collection[str], dataset: Dataset
+) -> None:
+    """Say of an input without data that it is a weight, rather than that data are missing.
+
+    Raises:
+        DataError: If there is one.
+    """
+    found = weight_inputs(canonical_of(file, request.precision).model)
+    missing = [name for name in found if name in inputs and name not in dataset.fields]
+    if missing and len(inputs) > 1:
+        raise DataError(
+            f"the model's input {missing[0]!r} is used like a weight and the data has no array "
+            "for it; if it is one, give its values with --weights FILE.npz"
+        )
 
 
 def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxscape.core.filters import Reshape, Step, Transpose, rearranged
-from onnxscape.graph.operators import attribute
+from onnxscape.graph.operators import WEIGHTS, attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def resolve(value: ir.Value | None) -> Operand | None:
     trail: list[ir.Node] = []
     while value is not None and not value.is_initializer():
         node = value.producer()
-        if node is None or node.op_type not in _VIEWS or node.domain not in {"", "ai.onnx"}:
+        if node is None or node.op_type not in VIEWS or node.domain not in {"", "ai.onnx"}:
             return None
         trail.append(node)
         value = node.inputs[0]
@@ -77,6 +77,35 @@ def resolve(value: ir.Value | None) -> Operand | None:
             else tuple(shape[axis] for axis in step.permutation)
         )
     return Operand(value, source_shape, tuple(view), shape)
+
+
+def constant_array(value: ir.Value | None) -> NDArray[Any] | None:
+    """Return the values of an initializer or of a view of one; None if it is neither.
+
+    Args:
+        value: Input of a node; None for an omitted one.
+    """
+    operand = resolve(value)
+    if operand is None or operand.source.const_value is None:
+        return None
+    return rearranged(operand.source.const_value.numpy(), operand.view)
+
+
+def weight_inputs(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of inputs that nodes use where weights stand.
+
+    Args:
+        model: The model.
+    """
+    found = []
+    for node in model.graph.all_nodes():
+        for slot, value in enumerate(node.inputs):
+            source = value
+            while source is not None and (maker := source.producer()) is not None:
+                source = maker.inputs[0] if maker.op_type in VIEWS else None
+            if (node.op_type, slot) in WEIGHTS and source in model.graph.inputs:
+                found.append(str(source.name))
+    return tuple(dict.fromkeys(found))
 
 
 def in_evaluation_order(graph: ir.Graph) -> Iterator[ir.Node]:
@@ -128,11 +157,12 @@ def _producers(node: ir.Node) -> list[ir.Node]:
     return [p for p in producers if p is not None and p.graph is node.graph]
 
 
-_VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+"""Operators that only rearrange elements."""
 
 
 def _step(node: ir.Node, shape: tuple[int, ...]) -> Step | None:
-    """Return what a node of `_VIEWS` does to a tensor; None if that is not constant."""
+    """Return what a node of `VIEWS` does to a tensor; None if that is not constant."""
     if node.op_type == "Transpose":
         found = node.attributes.get("perm")
         return Transpose(tuple(found.as_ints()) if found else tuple(range(len(shape)))[::-1])

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxscape.core.perturbation import displaced
 from onnxscape.errors import SelfTestError
+from onnxscape.graph.canonical import canonical_of
 from onnxscape.graph.prepared import rebuilt
 from onnxscape.runtime.sessions import open_session, run, session_options
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference, as a fraction of the largest output."""
 
+LOOSENED = {"float16": 2e-2, "bfloat16": 5e-2, "quantized": 5e-2}
+"""The same at the center where the file rounds otherwise than its canonical form."""
+
 PERTURBED = (0.25, -0.125)
 """The point off the center: far enough that a weight left behind would show."""
 
@@ -39,24 +43,36 @@ def user_outputs(
     *,
     device: Device,
     threads: int,
+    precision: str = "fp32",
     model: bytes | None = None,
 ) -> NDArray[Any]:
-    """Run the user's file as it is, or one rebuilt from it.
+    """Run the user's file as it is (but for training mode), or one rebuilt from it.
 
     Args:
         file: The model.
-        feeds: Arrays by input name, without labels.
+        feeds: Arrays by input name, without labels; floats are cast to what the model wants.
         device: Where it runs.
         threads: Threads within one operator.
+        precision: Arithmetic of the forward pass.
         model: Bytes to run instead of the file's own.
 
     Returns:
         Its first output [batch, ...].
     """
     if model is None:
-        model = file.proto.SerializeToString() if file.external else file.content
+        training = "training" in canonical_of(file, precision).loosened
+        model = rebuilt(file, {}, precision=precision) if training else file.runnable()
     session = open_session(model, device, session_options(threads))
-    return run(session, [file.outputs[0].name], feeds)[0]
+    wanted = {value.name: _FLOATS.get(value.type) for value in session.get_inputs()}
+    cast = {
+        name: array.astype(dtype) if (dtype := wanted.get(name)) is not None else array
+        for name, array in feeds.items()
+    }
+    return run(session, [file.outputs[0].name], cast)[0]
+
+
+_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
+"""What the same input is of in the user's file and in its canonical form."""
 
 
 def moved_parameters(
@@ -98,6 +114,7 @@ def self_test(
     *,
     device: Device,
     threads: int,
+    precision: str = "fp32",
 ) -> None:
     """Compare the evaluator with the user's file at the center and at a perturbed point.
 
@@ -111,27 +128,40 @@ def self_test(
         center: What the user's file makes of it.
         device: Where both run.
         threads: Threads within one operator.
+        precision: Arithmetic of the forward pass.
 
     Raises:
-        SelfTestError: If an output differs by more than `TOLERANCE` of the largest, or another
-            one is not finite.
+        SelfTestError: If an output differs by more than the tolerance, or another one is not
+            finite.
     """
-    compare(evaluator.outputs(0.0, 0.0), center, "at the center")
+    loosened = canonical_of(file, precision).loosened
+    tolerance = max([TOLERANCE, *(LOOSENED.get(why, TOLERANCE) for why in loosened)])
+    compare(evaluator.outputs(0.0, 0.0), center, "at the center", tolerance)
     alpha, beta = PERTURBED
     moved = moved_parameters(parameters, delta, eta, alpha, beta)
-    model = rebuilt(file, moved)
+    model = rebuilt(file, moved, precision=precision)
     expected = user_outputs(file, feeds, device=device, threads=threads, model=model)
     where = f"at alpha = {alpha:g}, beta = {beta:g}"
-    compare(evaluator.outputs(alpha, beta), expected, where)
+    # The rebuilt file rounds like ours, unless half floats do.
+    halves = precision == "native" and loosened & {"float16"}
+    compare(
+        evaluator.outputs(alpha, beta), expected, where, tolerance if halves else TOLERANCE
+    )
 
 
-def compare(ours: NDArray[Any], expected: NDArray[Any], where: str) -> None:
+def compare(
+    ours: NDArray[Any],
+    expected: NDArray[Any],
+    where: str,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Compare two outputs.
 
     Args:
         ours: From the prepared model.
         expected: From the user's file, same shape.
         where: The point, for the message.
+        tolerance: Largest difference, as a fraction of the largest output.
 
     Raises:
         SelfTestError: If they differ.
@@ -153,9 +183,9 @@ def compare(ours: NDArray[Any], expected: NDArray[Any], where: str) -> None:
         return
     difference = float(np.abs(ours[finite] - expected[finite]).max())
     largest = float(np.abs(expected[finite]).max())
-    if difference > TOLERANCE * largest:
+    if difference > tolerance * largest:
         raise SelfTestError(
             f"self-test failed {where}: outputs differ from the user's model by "
-            f"{difference:.3g}, more than {TOLERANCE:g} of the largest ({largest:.3g}); "
+            f"{difference:.3g}, more than {tolerance:g} of the largest ({largest:.3g}); "
             f"{advice}"
         )

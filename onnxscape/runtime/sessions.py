@@ -31,6 +31,9 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Activations between DequantizeLinear and QuantizeLinear are computed as the file says;
+    # fused to integer arithmetic, the center would be rounded in other places than the rest.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 
 

@@ -27,8 +27,9 @@ def run_head(make_model, run_model):
                 {},
                 opset=opset,
                 types={"x": kind, "y": kind},
-            )
-        )
+            ),
+            precision="native",
+        ).model
         head = graft_loss(model, loss)
         labels = np.asarray(labels, dtype=head.label_type)
         if loss == "cross-entropy":
@@ -156,7 +157,7 @@ def test_the_squared_error_of_huge_predictions_is_finite(run_head):
 def test_a_head_says_what_it_takes_and_gives(make_model):
     for loss, label_type in (("cross-entropy", np.int64), ("mse", np.float32)):
         identity = helper.make_node("Identity", ["x"], ["y"])
-        model = canonical(make_model([identity], {"x": ["n", 2]}, {"y": ["n", 2]}, {}))
+        model = canonical(make_model([identity], {"x": ["n", 2]}, {"y": ["n", 2]}, {})).model
         head = graft_loss(model, loss)
         assert (head.name, head.label_type) == (loss, label_type)
         assert head.metrics == METRICS[loss]
@@ -172,13 +173,13 @@ def test_every_loss_says_which_metrics_come_with_it():
 def test_an_unknown_loss_is_refused_with_those_there_are(make_model):
     model = canonical(
         make_model([helper.make_node("Relu", ["x"], ["y"])], {"x": [2]}, {"y": [2]}, {})
-    )
+    ).model
     with pytest.raises(UsageError, match="--loss cross-entropy or mse, got 'hinge'"):
         graft_loss(model, "hinge")
 
 
 def test_a_model_of_two_outputs_is_refused_by_their_names(make_model):
     nodes = [helper.make_node(op, ["x"], [op.lower()]) for op in ("Relu", "Neg")]
-    model = canonical(make_model(nodes, {"x": [2]}, {"relu": [2], "neg": [2]}, {}))
+    model = canonical(make_model(nodes, {"x": [2]}, {"relu": [2], "neg": [2]}, {})).model
     with pytest.raises(UnsupportedModelError, match="this one has 2: relu, neg; export it"):
         graft_loss(model, "mse")

@@ -42,7 +42,7 @@ def test_a_view_is_followed_as_onnx_runtime_computes_it(name, make_model, run_mo
     tensors = {"w": w, "n": np.array(integers, dtype=np.int64)}
     model = make_model([view], {}, {"y": None}, tensors, opset=opset)
     (truth,) = run_model(model, {})
-    operand = resolve(canonical(model).graph.outputs[0])
+    operand = resolve(canonical(model).model.graph.outputs[0])
     assert operand.source.name == "w"
     assert operand.source_shape == (2, 1, 3, 4)
     assert operand.shape == truth.shape
@@ -62,7 +62,7 @@ def test_what_is_computed_or_fed_is_no_constant(nodes, make_model):
     model = make_model(
         nodes, {"x": [2]}, {"y": None}, {"w": np.ones(4, np.float32)}, types={"x": 7}
     )
-    assert resolve(canonical(model).graph.outputs[0]) is None
+    assert resolve(canonical(model).model.graph.outputs[0]) is None
 
 
 def test_an_omitted_operand_is_no_constant():
@@ -70,7 +70,7 @@ def test_an_omitted_operand_is_no_constant():
 
 
 def names_in_order(model):
-    return [node.name for node in in_evaluation_order(canonical(model).graph)]
+    return [node.name for node in in_evaluation_order(canonical(model).model.graph)]
 
 
 def named(op, inputs, output, **attributes):

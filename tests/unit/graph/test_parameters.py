@@ -7,7 +7,9 @@ import pytest
 from onnx import helper
 
 from onnxscape.core.direction import random_direction
+from onnxscape.graph.model_file import read_model
 from onnxscape.graph.parameters import find_parameters
+from onnxscape.graph.prepared import analyse
 
 RNG = np.random.default_rng(0)
 
@@ -147,9 +149,8 @@ def test_a_product_of_two_constants_is_no_layer(make_model, analysed):
         {"a": tensor(3, 2), "b": tensor(2, 4)},
     )
     found = analysed(model)
-    assert roles(found) == {"a": "constant", "b": "constant"}
-    assert len(found.warnings) == 2
-    assert "tensor 'a' [3, 2] of MatMul is not moved" in found.warnings[0]
+    assert roles(found) == {"ab": "weight"}
+    assert not found.warnings
 
 
 def test_a_product_of_two_computed_tensors_has_no_weight(make_model, analysed):
@@ -157,7 +158,7 @@ def test_a_product_of_two_computed_tensors_has_no_weight(make_model, analysed):
     assert analysed(model).parameters == {}
 
 
-def test_a_weight_that_is_computed_is_warned_about(make_model, analysed):
+def test_a_weight_that_is_computed_is_found_at_its_operator(make_model, analysed):
     model = make_model(
         [
             node("Slice", ["big", "zero", "four"], "w"),
@@ -168,10 +169,8 @@ def test_a_weight_that_is_computed_is_warned_about(make_model, analysed):
         {"big": tensor(8, 5), "zero": np.array([0]), "four": np.array([4])},
     )
     found = analysed(model)
-    assert roles(found) == {"big": "constant"}
-    assert found.warnings == (
-        "tensor 'big' [8, 5] of Slice is not moved: Slice is not known to have weights there",
-    )
+    assert roles(found) == {"w": "weight"}
+    assert not found.warnings
 
 
 @pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16])
@@ -194,6 +193,31 @@ def test_half_precision_weights_are_found(kind, make_model, analysed):
         np.linalg.norm(w.astype(np.float64), axis=0),
         rtol=1e-6,
     )
+
+
+def test_half_precision_weights_are_moved_in_float32(make_model, analysed):
+    half = onnx.TensorProto.FLOAT16
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": tensor(3, 4).astype(np.float16)},
+        types={"x": half, "y": half},
+    )
+    found = analysed(model)
+    assert roles(found) == {"w": "weight"}
+    assert found.parameters["w"].values.dtype == np.float32
+    assert not found.warnings
+
+
+def test_half_precision_weights_can_be_kept(make_model):
+    w = tensor(3, 4).astype(np.float16)
+    types = {"x": onnx.TensorProto.FLOAT16, "y": onnx.TensorProto.FLOAT16}
+    layer = node("MatMul", ["x", "w"], "y")
+    model = make_model([layer], {"x": ["n", 3]}, {"y": ["n", 4]}, {"w": w}, types=types)
+    (weight,), _ = analyse(read_model(model), precision="native")
+    assert weight.values.dtype == np.float16
+    assert (weight.values == w).all()
 
 
 def test_a_weight_of_integers_is_warned_about(make_model, analysed):
