@@ -99,7 +99,8 @@ def weight_inputs(model: ir.Model) -> tuple[str, ...]:
             source = value
             while source is not None and (maker := source.producer()) is not None:
                 source = maker.inputs[0] if maker.op_type in VIEWS else None
-            if (node.op_type, slot) in WEIGHTS and source in model.graph.inputs:
+            weight = (node.op_type, slot) in WEIGHTS
+            if weight and source is not None and source in model.graph.inputs:
                 found.append(str(source.name))
     return tuple(dict.fromkeys(found))
 
