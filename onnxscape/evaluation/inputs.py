@@ -179,8 +179,8 @@ def _refuse_missing_weights(
     missing = [name for name in found if name in inputs and name not in dataset.fields]
     if missing and len(inputs) > 1:
         raise DataError(
-            f"the model's input {missing[0]!r} is used like a weight and the data has no array "
-            "for it; if it is one, give its values with --weights FILE.npz"
+            f"the model's input {missing[0]!r} is used like a weight and the data has no "
+            "array for it; if it is one, give its values with --weights FILE.npz"
         )
 
 
