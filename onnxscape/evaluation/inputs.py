@@ -92,9 +92,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model, weights=_weights(request))
-    parameters, warnings = analyse(
-        file, precision=request.precision, overrides=request.overrides
-    )
+    parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     for text in warnings:
         observer.warning(text)
     delta, eta = make_directions(parameters, request, observer, warnings=warnings)

@@ -63,7 +63,8 @@ class EvalRequest:
         threads: Threads on the CPU; None for all cores.
         strategy: How weights reach ONNX Runtime; None for the rule.
         batch_size: Samples per forward pass; None for the rule.
-        precision: `fp32` computes models of half floats in float32, `native` as they are.
+        precision: `fp32` computes float16 and bfloat16 models in float32, `native` as they
+            are.
         weights: Values of model inputs that are weights: a .npz file, or arrays by name.
     """
 

@@ -116,14 +116,14 @@ class PreparedModel:
 
 
 def analyse(
-    file: ModelFile, *, precision: str = "fp32", overrides: Overrides | None = None
+    file: ModelFile, overrides: Overrides | None = None, *, precision: str = "fp32"
 ) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     """Find the parameters of a model file.
 
     Args:
         file: The model.
-        precision: Arithmetic of the forward pass: `fp32` or `native`.
         overrides: What the user says about single tensors; None for nothing.
+        precision: Arithmetic of the forward pass: `fp32` or `native`.
 
     Returns:
         The parameters in file order, and warnings for the user.
