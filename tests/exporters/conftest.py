@@ -19,6 +19,9 @@ HERE = Path(__file__).parent
 SEED = 3
 STEPS = (-0.5, 0.0, 0.5)
 
+PROBABILITIES = {"mlp_keras_softmax", "mlp_skl2onnx_tensors"}
+"""Fixtures whose last operator makes probabilities of the network's logits."""
+
 WEIGHTS = {
     "autoencoder": ["encode"],
     "block": ["embed", "qkv", "project", "expand", "contract", "head"],
@@ -74,7 +77,11 @@ class Truth:
             ).astype(tensors[name].dtype)
             for name in delta.keys() | eta.keys()
         }
-        return _loss(_edited(fixture, values), squared=fixture.startswith("autoencoder"))
+        return _loss(
+            _edited(fixture, values),
+            squared=fixture.startswith("autoencoder"),
+            probabilities=fixture in PROBABILITIES,
+        )
 
     def _direction(self, network, axis, normalize, ignore):
         tensors = _stored(self.plain(network))[1]
@@ -190,7 +197,7 @@ def _session(model):
     )
 
 
-def _loss(model, *, squared):
+def _loss(model, *, squared, probabilities):
     session = _session(model)
     (signature,) = session.get_inputs()
     x, y = _samples()
@@ -199,13 +206,17 @@ def _loss(model, *, squared):
     fed = x.reshape(len(x), *signature.shape[1:]).astype(dtype)
     batch = signature.shape[0] if isinstance(signature.shape[0], int) else len(x)
     fed = np.concatenate([fed, np.repeat(fed[-1:], -len(fed) % batch, axis=0)])
+    names = [output.name for output in session.get_outputs() if "int" not in output.type]
     parts = [
-        session.run(None, {signature.name: fed[start : start + batch]})[0]
+        session.run(names, {signature.name: fed[start : start + batch]})[0]
         for start in range(0, len(fed), batch)
     ]
     out = np.concatenate(parts)[: len(x)].astype(np.float64)
     if squared:
         return float(np.mean((out - x.reshape(len(x), -1)) ** 2))
+    out = out.reshape(len(out), -1)  # pixels of a head that is a convolution
+    if probabilities:
+        return float(-np.mean(np.log(np.maximum(out[np.arange(len(y)), y], 1e-45))))
     largest = out.max(axis=1, keepdims=True)
     log_sum = largest[:, 0] + np.log(np.exp(out - largest).sum(axis=1))
     return float(np.mean(log_sum - out[np.arange(len(y)), y]))
