@@ -34,8 +34,6 @@ def session_options(threads: int) -> ort.SessionOptions:
     # What stands between DequantizeLinear and QuantizeLinear is computed as written. Else
     # ONNX Runtime would quantize constant float weights there by itself, and round each step.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    # On x86-64 without VNNI, sums of products of 8-bit integers would saturate.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
