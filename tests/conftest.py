@@ -135,6 +135,8 @@ def run_model():
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
+        # Else it would quantize float weights between quantized activations by itself.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         if not optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

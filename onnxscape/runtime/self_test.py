@@ -6,6 +6,7 @@ graph, a weight that did not arrive, an optimization that kept an old value.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from onnxscape.runtime.sessions import open_session, run, session_options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import onnxruntime as ort
     from numpy.typing import NDArray
 
     from onnxscape.core.direction import Direction
@@ -31,7 +33,8 @@ TOLERANCE = 1e-4
 """Largest difference, as a fraction of the largest output."""
 
 LOOSENED = {"float16": 2e-2, "bfloat16": 5e-2, "quantized": 5e-2}
-"""The same at the center where the file rounds otherwise than its canonical form."""
+"""The same at the center where the file rounds otherwise than its canonical form: half floats
+after every operator, quantized operators where their integer kernels saturate."""
 
 PERTURBED = (0.25, -0.125)
 """The point off the center: far enough that a weight left behind would show."""
@@ -64,20 +67,20 @@ def user_outputs(
     Raises:
         UnsupportedModelError: If it cannot be run.
     """
-    options = session_options(threads)
-    if model is None:
-        loosened = canonical_of(file, precision).loosened
+    loosened = canonical_of(file, precision).loosened
+    exact = "quantized" in loosened
+    if model is not None:
+        session = _session(model, device, threads, exact_integers=exact)
+    else:
         training = "training" in loosened
         model = rebuilt(file, {}, precision=precision) if training else file.runnable()
         try:
-            session = open_session(model, device, options)
+            session = _session(model, device, threads, exact_integers=exact)
         except UnsupportedModelError:
             if precision == "native" or not loosened & HALVES:
                 raise
             model = rebuilt(file, {}, precision=precision)
-            session = open_session(model, device, options)
-    else:
-        session = open_session(model, device, options)
+            session = _session(model, device, threads, exact_integers=exact)
     wanted = {value.name: _FLOATS.get(value.type) for value in session.get_inputs()}
     cast = {
         name: array.astype(dtype) if (dtype := wanted.get(name)) is not None else array
@@ -86,6 +89,18 @@ def user_outputs(
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, run(session, names, cast), strict=True))
 
+
+def _session(
+    model: bytes, device: Device, threads: int, *, exact_integers: bool
+) -> ort.InferenceSession:
+    """Open a session; on x86-64 without VNNI, sums of 8-bit products saturate by default."""
+    if exact_integers:
+        options = session_options(threads)
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        # Some operators have no kernel that is exact.
+        with contextlib.suppress(UnsupportedModelError):
+            return open_session(model, device, options)
+    return open_session(model, device, session_options(threads))
 
 HALVES = frozenset({"float16", "bfloat16"})
 """Precisions that not every device computes in."""
