@@ -10,7 +10,6 @@ from onnxscape.core.parameter import TRAINABLE, Role
 from onnxscape.graph.audit.concern import Concern, Kind, listed
 from onnxscape.graph.audit.evidence import PROPOSED
 from onnxscape.graph.audit.network_checks import (
-    copied_weights,
     folded_by_exporter,
     merged_tensors,
     shared_weights,
@@ -184,7 +183,6 @@ CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
     Kind.WEIGHTS_AS_INPUTS: weights_as_inputs,
     Kind.FOLDED: folded_by_exporter,
     Kind.SHARED: shared_weights,
-    Kind.COPIES: copied_weights,
     Kind.MERGED: merged_tensors,
     Kind.PROBABILITIES: _probabilities,
     Kind.OUTPUTS: _outputs,

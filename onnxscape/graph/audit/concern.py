@@ -21,7 +21,6 @@ class Kind(StrEnum):
     WEIGHTS_AS_INPUTS = "weights as inputs"
     FOLDED = "folded by the exporter"
     SHARED = "shared weights"
-    COPIES = "copies of a weight"
     MERGED = "merged tensors"
     PROBABILITIES = "probabilities out"
     OUTPUTS = "several outputs"
