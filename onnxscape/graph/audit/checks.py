@@ -76,6 +76,19 @@ def _fixed_batch(evidence: Evidence) -> Iterator[str]:
         )
 
 
+def _quantized(evidence: Evidence) -> Iterator[str]:
+    """Yield what moving weights that are stored as integers means."""
+    weights = [p.name for p in evidence.parameters if p.role is Role.WEIGHT]
+    integers = [n for n in weights if "int" in evidence.types.get(n, "")]
+    if integers:
+        yield (
+            f"{listed(integers)}: stored as integers. They move as the real numbers they stand "
+            "for, between the integers; where activations are rounded they still are, so "
+            "expect small steps in the surface. Compare with the float model under the same "
+            "--seed"
+        )
+
+
 _HALF = frozenset({"float16", "bfloat16"})
 
 
@@ -187,6 +200,7 @@ CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
     Kind.PROBABILITIES: _probabilities,
     Kind.OUTPUTS: _outputs,
     Kind.FIXED_BATCH: _fixed_batch,
+    Kind.QUANTIZED: _quantized,
     Kind.HALF: _half,
     Kind.DEAD: _dead,
     Kind.EXTREME: _extreme,

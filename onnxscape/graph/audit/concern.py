@@ -25,6 +25,7 @@ class Kind(StrEnum):
     PROBABILITIES = "probabilities out"
     OUTPUTS = "several outputs"
     FIXED_BATCH = "fixed batch"
+    QUANTIZED = "quantized"
     HALF = "half precision"
     DEAD = "dead filters"
     EXTREME = "extreme values"

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
-    import onnx_ir as ir
     from numpy.typing import ArrayLike
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.canonical import Canonical
     from onnxscape.graph.model_file import ModelFile
 
 
@@ -87,31 +87,23 @@ def inspect(
     )
     given = {name: np.asarray(values) for name, values in (weights or {}).items()}
     file = read_model(model, weights=given)
+    form = canonical_of(file, precision)
     with broken_graphs_refused():
-        understood, parameters, said = _understand(file, overrides, precision)
+        parameters, warnings = find_parameters(form.model, overrides)
         audited = tuple(_audited(p, chosen) for p in parameters)
         moves = frozenset(p.name for p in audited if p.perturbed)
-        evidence = _evidence(file, understood, parameters, moves, precision)
-        found = (*said, *concerns(evidence))
+        evidence = _evidence(file, form, parameters, moves, precision)
+        found = concerns(evidence)
         by_name = {p.name: p for p in parameters}
-        folded = sum(1 for _ in foldable(understood, by_name, moves))
+        folded = sum(1 for _ in foldable(form.model, by_name, moves))
+    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
+    tensors = (Concern(Kind.TENSORS, text) for text in warnings)
     return Audit(
         model=_facts(file, evidence, folded),
         parameters=audited,
         totals=Totals.of(audited),
-        warnings=found,
+        warnings=(*rewritten, *tensors, *found),
     )
-
-
-def _understand(
-    file: ModelFile, overrides: Overrides, precision: str
-) -> tuple[ir.Model, tuple[Parameter, ...], tuple[Concern, ...]]:
-    """Return the canonical model, its parameters, and what was said on the way."""
-    form = canonical_of(file, precision)
-    parameters, warnings = find_parameters(form.model, overrides)
-    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
-    said = (*rewritten, *(Concern(Kind.TENSORS, text) for text in warnings))
-    return form.model, parameters, said
 
 
 def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
@@ -132,20 +124,21 @@ def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
 
 def _evidence(
     file: ModelFile,
-    model: ir.Model,
+    form: Canonical,
     parameters: Sequence[Parameter],
     moves: frozenset[str],
     precision: str,
 ) -> Evidence:
-    sizes = {value.shape[0] for value in file.inputs if value.shape} - {None}
+    graph = form.model.graph
+    sizes = {value.shape[0] for value in file.inputs if value.shape}
     return Evidence(
-        graph=model.graph,
+        graph=graph,
         parameters=parameters,
         moves=moves,
-        uses=find_uses(model.graph),
+        uses=find_uses(graph),
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
-        ends={str(value.name): last_operator(value) for value in model.graph.outputs},
+        ends={str(value.name): last_operator(value) for value in graph.outputs},
         batch=sizes.pop() if len(sizes) == 1 else None,
         batch_made_dynamic=False,
         native=precision == "native",

@@ -188,7 +188,7 @@ def test_a_fixed_batch_is_said(dense_model, batch, size):
         assert "7 at a time" in text_of(audit, Kind.FIXED_BATCH)
 
 
-def test_what_is_rewritten_is_said(make_model):
+def test_dequantized_weights_are_said(make_model):
     model = make_model(
         [
             node("DequantizeLinear", ["w", "scale", "zero"], "float_w"),
@@ -203,8 +203,38 @@ def test_what_is_rewritten_is_said(make_model):
         },
     )
     audit = ox.inspect(model)
-    assert "quantized" in text_of(audit, Kind.REWRITTEN)
+    assert text_of(audit, Kind.QUANTIZED).startswith("float_w: stored as integers")
     assert audit.model.weight_types == {"int8": 9}
+
+
+def test_quantized_operators_are_said(make_model):
+    numbers = {"xs": 0.1, "ws": 0.05, "ys": 0.2}
+    zeros = {"xz": np.uint8(3), "wz": np.int8(0), "yz": np.uint8(1)}
+    inputs = ["q", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    model = make_model(
+        [
+            node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+            node("QLinearMatMul", inputs, "p"),
+            node("DequantizeLinear", ["p", "ys", "yz"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 3]},
+        {
+            "w": np.int8(RNG.integers(-9, 9, (3, 3))),
+            **{name: np.float32(value) for name, value in numbers.items()},
+            **zeros,
+        },
+    )
+    audit = ox.inspect(model)
+    assert text_of(audit, Kind.QUANTIZED).startswith("w: stored as integers")
+    assert audit.model.weight_types == {"int8": 9}
+    assert [p.op for p in audit.parameters if p.perturbed] == ["QLinearMatMul"]
+
+
+def test_training_mode_is_said():
+    text = "\n".join(map(str, of_export("cnn_torch_legacy_training").warnings))
+    assert "rewritten: BatchNormalization" in text
+    assert "training mode" in text
 
 
 @pytest.mark.parametrize(("dtype", "due"), [(np.float16, True), (np.float32, False)])
