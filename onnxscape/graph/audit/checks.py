@@ -82,10 +82,10 @@ def _quantized(evidence: Evidence) -> Iterator[str]:
     integers = [n for n in weights if "int" in evidence.types.get(n, "")]
     if integers:
         yield (
-            f"{listed(integers)}: stored as integers. They move as the real numbers they stand "
-            "for, between the integers; where activations are rounded they still are, so "
-            "expect small steps in the surface. Compare with the float model under the same "
-            "--seed"
+            f"{listed(integers)}: stored as integers. They move as the real numbers they "
+            "stand for, between the integers; where activations are rounded they still are, "
+            "so expect small steps in the surface. Compare with the float model under the "
+            "same --seed"
         )
 
 
