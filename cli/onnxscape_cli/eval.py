@@ -19,10 +19,10 @@ from onnxscape.evaluation.api import make_grid
 from onnxscape.evaluation.report import EvaluationInterrupted, Report
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
-from onnxscape.graph.canonical import PRECISIONS
 from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
+from onnxscape_cli.model_options import model_options
 from onnxscape_cli.terminal import Terminal, duration
 
 if TYPE_CHECKING:
@@ -56,21 +56,6 @@ def _samples(
         raise UsageError(f"expected --samples as a number or 'all', got {text!r}") from None
 
 
-def _axes(
-    _context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, int]:
-    """Read `NAME=AXIS`, any number of times."""
-    axes = {}
-    for text in texts:
-        name, _, axis = text.rpartition("=")
-        if not name or not axis.removeprefix("-").isdecimal():
-            raise UsageError(
-                f"expected --filter-axis as NAME=AXIS, the axis a number, got {text!r}"
-            )
-        axes[name] = int(axis)
-    return axes
-
-
 @click.command("eval")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
@@ -94,24 +79,9 @@ def _axes(
     show_default=True,
     help="How directions are scaled by the weights.",
 )
-@click.option(
-    "--ignore",
-    type=click.Choice([i.value for i in Ignore]),
-    default="biasbn",
-    show_default=True,
-    help="What directions leave alone.",
-)
+@model_options
 @click.option("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
 @click.option("--directions", type=click.Path(path_type=Path), help="Use these directions.")
-@click.option("--include", metavar="PATTERN", multiple=True, help="Tensors to move as well.")
-@click.option("--exclude", metavar="PATTERN", multiple=True, help="Tensors to leave alone.")
-@click.option(
-    "--filter-axis",
-    metavar="NAME=AXIS",
-    multiple=True,
-    callback=_axes,
-    help="Axis that counts a tensor's filters.",
-)
 @click.option("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
 @click.option(
     "--loss",
@@ -143,19 +113,6 @@ def _axes(
 @click.option("--threads", type=click.IntRange(1), help="On the CPU.  [default: all cores]")
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="How weights are fed.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per forward pass.")
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of float16 and bfloat16 models: float32, or their own.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE.npz",
-    help="Values of model inputs that are weights.",
-)
 @click.option("--out", type=click.Path(path_type=Path), help="Surface.  [default: MODEL.h5]")
 @click.option("--restart", is_flag=True, help="Throw away what --out holds.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder for finished points.")

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from onnxscape.core.direction import Ignore
+from onnxscape.data.arrays import read_npz
 from onnxscape.errors import NoParametersError
 from onnxscape.graph.audit import inspect, printable
 from onnxscape_cli.exit_status import DONE
+from onnxscape_cli.model_options import model_options
 
 
 @click.command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--ignore",
-    type=click.Choice([i.value for i in Ignore]),
-    default="biasbn",
-    show_default=True,
-    help="What directions leave alone.",
-)
+@model_options
 @click.option("--all", "everything", is_flag=True, help="List every constant and statistic.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(model: Path, *, ignore: str, everything: bool, as_json: bool) -> int:
+def command(
+    model: Path, *, weights: Path | None, everything: bool, as_json: bool, **options: Any
+) -> int:
     """Tell what onnxscape understands of MODEL, without running it.
 
     Each tensor is listed with its operator, role, filters, and whether a random direction
     moves it; warnings tell what to know before trusting a plot. The options are those of
     `eval`, and mean the same.
     """
-    audit = inspect(model, ignore=ignore)
+    given = None if weights is None else read_npz(weights)
+    audit = inspect(model, weights=given, **options)
     if as_json:
         for concern in audit.warnings:
             click.echo(f"onnxscape: warning: {printable(str(concern))}", err=True)

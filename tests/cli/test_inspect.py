@@ -62,6 +62,26 @@ def test_options_reach_the_audit(cli):
     assert moved["perturbed_values"] == moved["trainable_values"] == 28_842
 
 
+def test_tensors_can_be_included_excluded_and_turned(cli):
+    options = ["--include", "fc.bias", "--exclude", "conv?.weight", "--filter-axis"]
+    result = cli("inspect", DIGITS, *options, "fc.weight=1", "--json")
+    moved = {p["name"]: p for p in json.loads(result.out)["parameters"] if p["perturbed"]}
+    assert set(moved) == {"fc.bias", "fc.weight"}
+    assert moved["fc.weight"]["filters"] == 64
+    assert cli("inspect", DIGITS, "--filter-axis", "fc.weight").status == 2
+    assert cli("inspect", DIGITS, "--include", "no such name").status == 2
+
+
+def test_weights_come_from_a_file(cli, here, make_model):
+    gemm = helper.make_node("Gemm", ["x", "w"], ["y"])
+    model = make_model([gemm], {"x": ["n", 3], "w": [3, 2]}, {"y": ["n", 2]}, {})
+    onnx.save(model, here / "m.onnx")
+    np.savez(here / "w.npz", w=np.eye(3, 2, dtype=np.float32))
+    assert cli("inspect", "m.onnx").status == 4
+    assert cli("inspect", "m.onnx", "--weights", "w.npz").status == 0
+    assert cli("inspect", "m.onnx", "--weights", "nope.npz").status == 2
+
+
 def test_all_lists_what_is_summed_up_otherwise(cli):
     model = MODELS / "resnet20_cifar10.onnx"
     short, long = cli("inspect", model).out, cli("inspect", model, "--all").out

@@ -10,7 +10,6 @@ from onnxscape.core.parameter import TRAINABLE, Role
 from onnxscape.graph.audit.concern import Concern, Kind, listed
 from onnxscape.graph.audit.evidence import PROPOSED
 from onnxscape.graph.audit.network_checks import (
-    copied_weights,
     folded_by_exporter,
     merged_tensors,
     shared_weights,
@@ -74,6 +73,19 @@ def _fixed_batch(evidence: Evidence) -> Iterator[str]:
             f"the file takes {evidence.batch} at a time, and is evaluated like that, the last "
             "batch filled up with samples that do not count. The surface is the same, but "
             "small batches are slow: export with a dynamic batch axis"
+        )
+
+
+def _quantized(evidence: Evidence) -> Iterator[str]:
+    """Yield what moving weights that are stored as integers means."""
+    weights = [p.name for p in evidence.parameters if p.role is Role.WEIGHT]
+    integers = [n for n in weights if "int" in evidence.types.get(n, "")]
+    if integers:
+        yield (
+            f"{listed(integers)}: stored as integers. They move as the real numbers they "
+            "stand for, between the integers; where activations are rounded they still are, "
+            "so expect small steps in the surface. Compare with the float model under the "
+            "same --seed"
         )
 
 
@@ -184,11 +196,11 @@ CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
     Kind.WEIGHTS_AS_INPUTS: weights_as_inputs,
     Kind.FOLDED: folded_by_exporter,
     Kind.SHARED: shared_weights,
-    Kind.COPIES: copied_weights,
     Kind.MERGED: merged_tensors,
     Kind.PROBABILITIES: _probabilities,
     Kind.OUTPUTS: _outputs,
     Kind.FIXED_BATCH: _fixed_batch,
+    Kind.QUANTIZED: _quantized,
     Kind.HALF: _half,
     Kind.DEAD: _dead,
     Kind.EXTREME: _extreme,

@@ -39,7 +39,8 @@ class Evidence:
         parameters: Its parameters.
         moves: Names of those that a random direction moves.
         uses: Name of each initializer that an output depends on, to where it is used.
-        types: Name of each tensor stored in the user's file to its element type.
+        types: Name of each tensor stored in the user's file, and of each that a
+            DequantizeLinear makes of one, to its element type in the file.
         operators: Operator type to how often it occurs in the user's file.
         ends: Name of each output to the operator that makes it; see `last_operator`.
         batch: Size of the batch that the file demands; None if it is free.
@@ -133,7 +134,7 @@ def stored_types(proto: onnx.ModelProto) -> dict[str, str]:
         proto: The user's model.
 
     Returns:
-        Name to type, as `float16` or `int8`.
+        Name to type, as `float16` or `int8`; also of what a DequantizeLinear makes of them.
     """
     types = {
         tensor.name: _type_name(tensor.data_type)
@@ -144,6 +145,9 @@ def stored_types(proto: onnx.ModelProto) -> dict[str, str]:
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.HasField("t") and node.output:
                 types[node.output[0]] = _type_name(attribute.t.data_type)
+    for node in _nodes(proto):
+        if node.op_type == "DequantizeLinear" and node.input[0] in types:
+            types[node.output[0]] = types[node.input[0]]
     return types
 
 

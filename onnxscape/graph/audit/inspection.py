@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxscape.core.direction import Ignore
-from onnxscape.core.parameter import TRAINABLE, Parameter, Role
+from onnxscape.core.parameter import Role
+from onnxscape.core.selection import Overrides, perturbed
 from onnxscape.errors import UsageError
 from onnxscape.graph.audit.checks import concerns
 from onnxscape.graph.audit.concern import Concern, Kind
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
-    import onnx_ir as ir
     from numpy.typing import ArrayLike
 
+    from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.canonical import Canonical
     from onnxscape.graph.model_file import ModelFile
 
 
@@ -42,6 +44,9 @@ def inspect(
     model: str | Path | bytes | onnx.ModelProto,
     *,
     ignore: str = "biasbn",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    filter_axis: Mapping[str, int] | None = None,
     precision: str = "fp32",
     weights: Mapping[str, ArrayLike] | None = None,
 ) -> Audit:
@@ -56,6 +61,9 @@ def inspect(
         model: Path of an .onnx file, its bytes, or an `onnx.ModelProto`.
         ignore: As for `evaluate`: `biasbn` leaves biases and normalization parameters alone,
             `none` does not.
+        include: Patterns of names to move as well.
+        exclude: Patterns of names to leave alone; they win over `include`.
+        filter_axis: Name of a tensor to the axis that counts its filters.
         precision: As for `evaluate`: `fp32` or `native`.
         weights: Values of model inputs that are weights, by name.
 
@@ -64,7 +72,7 @@ def inspect(
         warnings.
 
     Raises:
-        UsageError: If an option means nothing.
+        UsageError: If an option means nothing, or does not fit the model.
         ModelFileError: If it is no readable ONNX model.
         UnsupportedModelError: If it cannot be handled.
     """
@@ -74,51 +82,32 @@ def inspect(
         raise UsageError(
             f"expected ignore to be one of {', '.join(Ignore)}, got {ignore!r}"
         ) from None
+    overrides = Overrides(
+        include=tuple(include), exclude=tuple(exclude), filter_axis=filter_axis or {}
+    )
     given = {name: np.asarray(values) for name, values in (weights or {}).items()}
     file = read_model(model, weights=given)
+    form = canonical_of(file, precision)
     with broken_graphs_refused():
-        understood, parameters, said = _understand(file, precision)
+        parameters, warnings = find_parameters(form.model, overrides)
         audited = tuple(_audited(p, chosen) for p in parameters)
         moves = frozenset(p.name for p in audited if p.perturbed)
-        evidence = _evidence(file, understood, parameters, moves, precision)
-        found = (*said, *concerns(evidence))
+        evidence = _evidence(file, form, parameters, moves, precision)
+        found = concerns(evidence)
         by_name = {p.name: p for p in parameters}
-        folded = sum(1 for _ in foldable(understood, by_name, moves))
+        folded = sum(1 for _ in foldable(form.model, by_name, moves))
+    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
+    tensors = (Concern(Kind.TENSORS, text) for text in warnings)
     return Audit(
         model=_facts(file, evidence, folded),
         parameters=audited,
         totals=Totals.of(audited),
-        warnings=found,
+        warnings=(*rewritten, *tensors, *found),
     )
 
 
-def _understand(
-    file: ModelFile, precision: str
-) -> tuple[ir.Model, tuple[Parameter, ...], tuple[Concern, ...]]:
-    """Return the canonical model, its parameters, and what was said on the way."""
-    form = canonical_of(file, precision)
-    parameters, warnings = find_parameters(form.model)
-    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
-    said = (*rewritten, *(Concern(Kind.TENSORS, text) for text in warnings))
-    return form.model, parameters, said
-
-
-def _verdict(parameter: Parameter, ignore: Ignore) -> tuple[bool, str]:
-    """Return whether a random direction moves a parameter, and why."""
-    role = parameter.role
-    if role is Role.WEIGHT:
-        return True, f"weight of {parameter.op}"
-    if role in TRAINABLE:
-        if ignore is Ignore.NONE:
-            return True, f"{role}: moved by --ignore none"
-        return False, f"{role}: --ignore none moves it"
-    if role is Role.STATISTIC:
-        return False, "running statistic: never moved"
-    return False, f"constant of {parameter.op}: not known to be trained"
-
-
 def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
-    perturbed, reason = _verdict(parameter, ignore)
+    verdict = perturbed(parameter, ignore)
     layout = parameter.layout
     return AuditedParameter(
         name=parameter.name,
@@ -127,28 +116,29 @@ def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
         role=parameter.role,
         filter_axis=parameter.filter_axis,
         filters=None if layout is None else layout.filters,
-        perturbed=perturbed,
-        reason=reason,
+        perturbed=verdict.perturbed,
+        reason=verdict.reason,
         nodes=parameter.nodes,
     )
 
 
 def _evidence(
     file: ModelFile,
-    model: ir.Model,
+    form: Canonical,
     parameters: Sequence[Parameter],
     moves: frozenset[str],
     precision: str,
 ) -> Evidence:
-    sizes = {value.shape[0] for value in file.inputs if value.shape} - {None}
+    graph = form.model.graph
+    sizes = {value.shape[0] for value in file.inputs if value.shape}
     return Evidence(
-        graph=model.graph,
+        graph=graph,
         parameters=parameters,
         moves=moves,
-        uses=find_uses(model.graph),
+        uses=find_uses(graph),
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
-        ends={str(value.name): last_operator(value) for value in model.graph.outputs},
+        ends={str(value.name): last_operator(value) for value in graph.outputs},
         batch=sizes.pop() if len(sizes) == 1 else None,
         batch_made_dynamic=False,
         native=precision == "native",

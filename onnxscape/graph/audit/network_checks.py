@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnxscape.core.parameter import TRAINABLE, Role
 from onnxscape.graph.audit.concern import listed
@@ -15,11 +13,8 @@ from onnxscape.graph.scales import only_consumer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     import onnx_ir as ir
-    from numpy.typing import NDArray
 
-    from onnxscape.core.parameter import Parameter
     from onnxscape.graph.audit.evidence import Evidence, Use
 
 
@@ -116,34 +111,6 @@ def shared_weights(evidence: Evidence) -> Iterator[str]:
             f"{listed(shared)}: each moves once, in all its operators alike, as training "
             "moved it. Its filters are those of its first operator. Nothing to do"
         )
-
-
-def copied_weights(evidence: Evidence) -> Iterator[str]:
-    """Yield a warning of weights with the same values under two names."""
-    alike: dict[tuple[int, float, float], list[Parameter]] = defaultdict(list)
-    for p in evidence.parameters:
-        if p.role is Role.WEIGHT and p.values.size > 1:
-            low, high = float(p.values.min()), float(p.values.max())
-            if low < high:  # tensors of one number are equal by chance
-                alike[p.values.size, low, high].append(p)
-    equal: dict[frozenset[tuple[Any, ...]], list[str]] = defaultdict(list)
-    for group in alike.values():
-        for p in group if len(group) > 1 else ():
-            equal[_fingerprint(p.values)].append(p.name)
-    pairs = [" and ".join(names) for names in equal.values() if len(names) > 1]
-    if pairs:
-        yield (
-            f"{listed(pairs)} hold the same values: if the network ties them, the exporter "
-            "has made two tensors of one. Each gets a direction of its own, so the surface is "
-            "another than that of an export with one tensor. Export without optimization, or "
-            "compare only with exports that have the copy too"
-        )
-
-
-def _fingerprint(values: NDArray[np.floating]) -> frozenset[tuple[Any, ...]]:
-    """Return what a tensor has in common with its copies, transposed ones included."""
-    views = [values, values.T] if values.ndim == 2 else [values]
-    return frozenset((view.shape, hashlib.sha256(view.tobytes()).digest()) for view in views)
 
 
 def merged_tensors(evidence: Evidence) -> Iterator[str]:

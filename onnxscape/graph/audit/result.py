@@ -225,11 +225,11 @@ class Audit:
     warnings: tuple[Concern, ...]
 
     def __repr__(self) -> str:
-        totals = self.totals
+        totals, count = self.totals, len(self.warnings)
         return (
             f"Audit({self.model.name}: {totals.perturbed_values:,} of "
             f"{totals.trainable_values:,} trainable values move, "
-            f"{len(self.warnings)} warnings)"
+            f"{count} {'warning' if count == 1 else 'warnings'})"
         )
 
     def __str__(self) -> str:

@@ -114,29 +114,8 @@ def test_a_weight_used_as_it_is_and_transposed_is_one_tensor():
 
 
 def test_a_tied_weight_that_became_two_tensors_is_found_though_transposed():
-    text = text_of(of_export("autoencoder_torch_dynamo_optimized"), Kind.COPIES)
-    assert text.startswith("encode.weight and t hold the same values")
-
-
-def test_equal_weights_of_one_number_are_no_copies(make_model):
-    model = make_model(
-        [node("Gemm", ["x", "a"], "h"), node("Gemm", ["h", "b"], "y")],
-        {"x": ["n", 3]},
-        {"y": ["n", 3]},
-        {"a": np.ones((3, 3), np.float32), "b": np.ones((3, 3), np.float32)},
-    )
-    assert Kind.COPIES not in kinds(ox.inspect(model))
-
-
-def test_weights_of_the_same_range_are_no_copies(make_model):
-    a = np.float32([[0, 1, 2], [3, 4, 5]])
-    model = make_model(
-        [node("Gemm", ["x", "a"], "h"), node("Gemm", ["h", "b"], "y")],
-        {"x": ["n", 2]},
-        {"y": ["n", 2]},
-        {"a": a, "b": a.reshape(3, 2)},
-    )
-    assert Kind.COPIES not in kinds(ox.inspect(model))
+    text = text_of(of_export("autoencoder_torch_dynamo_optimized"), Kind.TENSORS)
+    assert "encode.weight and t hold the same values" in text
 
 
 @pytest.mark.parametrize(
@@ -209,23 +188,53 @@ def test_a_fixed_batch_is_said(dense_model, batch, size):
         assert "7 at a time" in text_of(audit, Kind.FIXED_BATCH)
 
 
-def test_quantized_operators_are_named(make_model):
+def test_dequantized_weights_are_said(make_model):
     model = make_model(
         [
             node("DequantizeLinear", ["w", "scale", "zero"], "float_w"),
-            node("MatMul", ["x", "float_w"], "h"),
-            node("Gemm", ["h", "v"], "y"),
+            node("MatMul", ["x", "float_w"], "y"),
         ],
         {"x": ["n", 3]},
-        {"y": ["n", 2]},
+        {"y": ["n", 3]},
         {
             "w": np.int8(RNG.integers(-9, 9, (3, 3))),
             "scale": np.float32(0.1),
             "zero": np.int8(0),
-            "v": tensor(3, 2),
         },
     )
-    assert "(DequantizeLinear)" in text_of(ox.inspect(model), Kind.QUANTIZED)
+    audit = ox.inspect(model)
+    assert text_of(audit, Kind.QUANTIZED).startswith("float_w: stored as integers")
+    assert audit.model.weight_types == {"int8": 9}
+
+
+def test_quantized_operators_are_said(make_model):
+    numbers = {"xs": 0.1, "ws": 0.05, "ys": 0.2}
+    zeros = {"xz": np.uint8(3), "wz": np.int8(0), "yz": np.uint8(1)}
+    inputs = ["q", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    model = make_model(
+        [
+            node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+            node("QLinearMatMul", inputs, "p"),
+            node("DequantizeLinear", ["p", "ys", "yz"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 3]},
+        {
+            "w": np.int8(RNG.integers(-9, 9, (3, 3))),
+            **{name: np.float32(value) for name, value in numbers.items()},
+            **zeros,
+        },
+    )
+    audit = ox.inspect(model)
+    assert text_of(audit, Kind.QUANTIZED).startswith("w: stored as integers")
+    assert audit.model.weight_types == {"int8": 9}
+    assert [p.op for p in audit.parameters if p.perturbed] == ["QLinearMatMul"]
+
+
+def test_training_mode_is_said():
+    text = "\n".join(map(str, of_export("cnn_torch_legacy_training").warnings))
+    assert "rewritten: BatchNormalization" in text
+    assert "training mode" in text
 
 
 @pytest.mark.parametrize(("dtype", "due"), [(np.float16, True), (np.float32, False)])

@@ -272,6 +272,27 @@ def test_weights_that_are_not_finite_leave_the_json_valid(dense_model):
     assert json.loads(text)["totals"]["values"] == 6
 
 
+def test_included_and_excluded_tensors_change_sides(zoo):
+    audit = ox.inspect(zoo, include=["gemm.b"], exclude=["conv.*"], filter_axis={"gemm.w": 1})
+    by_name = {p.name: p for p in audit.parameters}
+    assert by_name["gemm.b"].perturbed
+    assert "--include 'gemm.b'" in by_name["gemm.b"].reason
+    assert not by_name["conv.w"].perturbed
+    assert "--exclude 'conv.*'" in by_name["conv.w"].reason
+    assert (by_name["gemm.w"].filter_axis, by_name["gemm.w"].filters) == (1, 8)
+    with pytest.raises(UsageError, match="nothing like this"):
+        ox.inspect(zoo, include=["nothing like this"])
+
+
+def test_given_weights_move(make_model):
+    model = make_model(
+        [node("Gemm", ["x", "w"], "y")], {"x": ["n", 3], "w": [3, 2]}, {"y": ["n", 2]}, {}
+    )
+    audit = ox.inspect(model, weights={"w": tensor(3, 2)})
+    assert [(p.name, p.perturbed) for p in audit.parameters] == [("w", True)]
+    assert [value.name for value in audit.model.inputs] == ["x"]
+
+
 def test_a_model_without_weights_has_an_audit_with_nothing_that_moves(make_model):
     model = make_model([node("Relu", ["x"], "y")], {"x": ["n", 3]}, {"y": ["n", 3]}, {})
     audit = ox.inspect(model)
