@@ -12,7 +12,7 @@ import numpy as np
 from onnxscape.errors import DataError, SpecConflictError, UnsupportedModelError, UsageError
 from onnxscape.graph.prepared import prepare
 from onnxscape.runtime.devices import Device, find_device, usable_cores
-from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
+from onnxscape.runtime.planning import make_evaluator, make_plan
 from onnxscape.runtime.self_test import self_test, user_outputs
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest
+    from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.evaluator import PointEvaluator
+
+_TESTED_SAMPLES = 32
+"""Samples of the self-test, where the user's file takes them only in small pieces."""
 
 _PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
@@ -72,19 +76,22 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         raise UsageError(f"expected from 1 to {most} threads on this machine, got {threads}")
     prepared = prepare(inputs.file, inputs.parameters, moved=inputs.moved, loss=request.loss)
     plan = make_plan(
-        inputs.file.inputs,
         inputs.samples,
         device,
         strategy=request.strategy or (recorded.strategy if recorded else None),
         batch=_wanted_batch(request, recorded),
+        demanded=prepared.demanded_batch,
         folded=prepared.folded > 0,
     )
     if recorded is not None:
         _check_recorded(plan, recorded, observer)
         plan = recorded
-    demanded = fixed_batch(inputs.file.inputs)
-    feeds = _first_batch(inputs.samples, plan.batch, pad=demanded is not None)
-    center = user_outputs(inputs.file, feeds, device=device, threads=threads)
+    if prepared.batch is not None:
+        observer.note(f"the model was {prepared.batch}")
+    feeds = _first_samples(inputs.samples, plan.batch, prepared)
+    center = user_outputs(
+        inputs.file, feeds, device=device, threads=threads, pieces=_pieces(prepared)
+    )
     _check_output(center, inputs, observer)
     evaluator = make_evaluator(
         plan,
@@ -94,7 +101,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         inputs.eta,
         device=device,
         threads=threads,
-        pad=demanded is not None,
+        pad=prepared.demanded_batch is not None,
     )
     self_test(
         evaluator,
@@ -106,6 +113,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         center,
         device=device,
         threads=threads,
+        pieces=_pieces(prepared),
     )
     return Engine(evaluator, plan, device, threads)
 
@@ -144,15 +152,22 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
         )
 
 
-def _first_batch(samples: Samples, size: int, *, pad: bool) -> dict[str, NDArray[np.generic]]:
-    feeds = {name: array[:size] for name, array in samples.inputs.items()}
-    missing = size - min(len(samples), size)
-    if pad and missing:
-        feeds = {
-            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-            for name, array in feeds.items()
-        }
-    return feeds
+def _pieces(prepared: PreparedModel) -> int | None:
+    """Return the number of samples that the user's own file takes at once; None for any."""
+    return None if prepared.batch is None else prepared.batch.size
+
+
+def _first_samples(
+    samples: Samples, size: int, prepared: PreparedModel
+) -> dict[str, NDArray[np.generic]]:
+    """Return what the self-test feeds: the first batch, or enough of it.
+
+    A file that takes few samples at once is slow, so it is not run on a whole large batch.
+    """
+    pieces = _pieces(prepared)
+    if pieces is not None:
+        size = min(size, max(pieces, _TESTED_SAMPLES))
+    return {name: array[:size] for name, array in samples.inputs.items()}
 
 
 def _check_output(output: NDArray[Any], inputs: EvalInputs, observer: Observer) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxscape.graph.batch_axis import FixedBatch, free_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical
 from onnxscape.graph.folding import fold_batch_norms, scaled
 from onnxscape.graph.heads import LossHead, graft_loss
@@ -63,6 +64,7 @@ class PreparedModel:
         head: The loss head.
         output: Name of the model's own output.
         folded: Number of normalizations folded into weights.
+        batch: The batch size that the user's file is bound to; None if it takes any.
     """
 
     proto: onnx.ModelProto
@@ -70,6 +72,12 @@ class PreparedModel:
     head: LossHead
     output: str
     folded: int
+    batch: FixedBatch | None
+
+    @property
+    def demanded_batch(self) -> int | None:
+        """The only batch size that the graph takes; None if it takes any."""
+        return None if self.batch is None or self.batch.dynamic else self.batch.size
 
     def with_overridable_weights(self) -> bytes:
         """Return the model with the moved weights as inputs that have a default."""
@@ -154,6 +162,7 @@ def prepare(
     by_name: Mapping[str, Parameter] = {p.name: p for p in parameters}
     with broken_graphs_refused():
         model = canonical(file.proto)
+        batch = free_batch(model)
         output = str(model.graph.outputs[0].name)
         head = graft_loss(model, loss)
         folded = fold_batch_norms(model, by_name, moved) if fold else ()
@@ -166,7 +175,7 @@ def prepare(
         WeightSlot(name, by_name[name], None) for name in by_name if name in moved - done
     ]
     _raw(proto, {slot.tensor for slot in slots})
-    return PreparedModel(proto, tuple(slots), head, output, len(folded))
+    return PreparedModel(proto, tuple(slots), head, output, len(folded), batch)
 
 
 def _drop_unused_initializers(graph: ir.Graph) -> None:

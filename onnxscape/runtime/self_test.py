@@ -13,6 +13,7 @@ import numpy as np
 from onnxscape.core.perturbation import displaced
 from onnxscape.errors import SelfTestError
 from onnxscape.graph.prepared import rebuilt
+from onnxscape.runtime.evaluator import filled_up
 from onnxscape.runtime.sessions import open_session, run, session_options
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def user_outputs(
     *,
     device: Device,
     threads: int,
+    pieces: int | None = None,
     model: bytes | None = None,
 ) -> NDArray[Any]:
     """Run the user's file as it is, or one rebuilt from it.
@@ -48,15 +50,26 @@ def user_outputs(
         feeds: Arrays by input name, without labels.
         device: Where it runs.
         threads: Threads within one operator.
+        pieces: Samples that the file takes at once; None for any number.
         model: Bytes to run instead of the file's own.
 
     Returns:
-        Its first output [batch, ...].
+        Its first output [samples, ...].
     """
     if model is None:
         model = file.proto.SerializeToString() if file.external else file.content
     session = open_session(model, device, session_options(threads))
-    return run(session, [file.outputs[0].name], feeds)[0]
+    outputs = [file.outputs[0].name]
+    if pieces is None:
+        return run(session, outputs, feeds)[0]
+    samples = min(len(array) for array in feeds.values())
+    results = []
+    for start in range(0, samples, pieces):
+        piece = {name: array[start : start + pieces] for name, array in feeds.items()}
+        results.append(run(session, outputs, filled_up(piece, pieces))[0])
+    if results[0].ndim == 0:
+        return results[0]
+    return np.concatenate(results)[:samples]
 
 
 def moved_parameters(
@@ -98,6 +111,7 @@ def self_test(
     *,
     device: Device,
     threads: int,
+    pieces: int | None = None,
 ) -> None:
     """Compare the evaluator with the user's file at the center and at a perturbed point.
 
@@ -107,22 +121,26 @@ def self_test(
         parameters: Its parameters.
         delta: Direction of alpha.
         eta: Direction of beta.
-        feeds: The first batch, by input name, without labels.
+        feeds: The first batch, or the first samples of it, by input name, without labels.
         center: What the user's file makes of it.
         device: Where both run.
         threads: Threads within one operator.
+        pieces: Samples that the user's file takes at once; None for any number.
 
     Raises:
         SelfTestError: If an output differs by more than `TOLERANCE` of the largest, or another
             one is not finite.
     """
-    compare(evaluator.outputs(0.0, 0.0), center, "at the center")
+    samples = slice(min(len(array) for array in feeds.values()))
+    compare(evaluator.outputs(0.0, 0.0)[samples], center, "at the center")
     alpha, beta = PERTURBED
     moved = moved_parameters(parameters, delta, eta, alpha, beta)
     model = rebuilt(file, moved)
-    expected = user_outputs(file, feeds, device=device, threads=threads, model=model)
+    expected = user_outputs(
+        file, feeds, device=device, threads=threads, pieces=pieces, model=model
+    )
     where = f"at alpha = {alpha:g}, beta = {beta:g}"
-    compare(evaluator.outputs(alpha, beta), expected, where)
+    compare(evaluator.outputs(alpha, beta)[samples], expected, where)
 
 
 def compare(ours: NDArray[Any], expected: NDArray[Any], where: str) -> None:
