@@ -225,6 +225,8 @@ def _reduce_product(step: Step) -> Numbers | None:
 
 
 def _constant_of_shape(step: Step) -> Numbers | None:
+    if step.state(0).sized:
+        return None
     sizes = step.integers("shape", 0)
     value = step.node.attributes.get("value")
     array = np.zeros(1, np.float32) if value is None else value.as_tensor().numpy()

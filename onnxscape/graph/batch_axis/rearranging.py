@@ -88,7 +88,7 @@ def concat(step: Step) -> Sequence[State]:
 
 
 def repeat_constant(step: Step, slot: int, along: Along, like: int | None = None) -> None:
-    """Let a constant that the model has for one sample follow the batch.
+    """Let a constant that is the same for all samples follow the batch.
 
     Args:
         step: The node.
@@ -97,10 +97,11 @@ def repeat_constant(step: Step, slot: int, along: Along, like: int | None = None
         like: Input that holds the batch; None for the first one that does.
 
     Raises:
-        Unprovable: If the constant holds values for more than one sample.
+        Unprovable: If the constant may differ between samples.
     """
-    _, shape = step.tracked(slot)
-    if step.batch != 1 or shape[along.axis] != 1 or not along.plain:
+    state, shape = step.tracked(slot)
+    same = step.batch == 1 or along.axis in state.repeated
+    if not same or shape[along.axis] != step.batch or not along.plain:
         raise Unprovable(
             f"has a constant with the batch size in its shape, {step.name_of(slot)}"
         )
@@ -114,7 +115,11 @@ def repeat_constant(step: Step, slot: int, along: Along, like: int | None = None
     def edit() -> None:
         ones = [1] * len(shape)
         target = step.edits.sizes(step.node, (source, held.axis), ones, along.axis)
-        expanded = step.edits.insert(step.node, "Expand", [constant, target])
+        one = constant
+        if step.batch > 1:
+            first = [constant, step.edits.integers([0])]
+            one = step.edits.insert(step.node, "Gather", first, {"axis": along.axis})
+        expanded = step.edits.insert(step.node, "Expand", [one, target])
         step.node.replace_input_with(slot, expanded)
 
     step.edits.add(edit)
@@ -265,7 +270,8 @@ def expand(step: Step) -> Sequence[State]:
         if size == 0 or (size_ is not None and size_ < 1):
             raise Unprovable("has an empty result")
         sizes.append(size if size_ == 1 else size_ if size in {1, None} else size)
-    return [State(tuple(sizes), along, zero=state.zero)]
+    repeated = frozenset(axis for axis, size in enumerate(start) if size == 1)
+    return [State(tuple(sizes), along, zero=state.zero, repeated=repeated)]
 
 
 def _expand_samples(
@@ -306,7 +312,7 @@ def constant_of_shape(step: Step) -> Sequence[State]:
     sizes = tuple(None if entry is None else entry.at(step.batch) for entry in numbers.flat)
     value = step.node.attributes.get("value")
     zero = value is None or not value.as_tensor().numpy().any()
-    return [State(sizes, along, zero=zero)]
+    return [State(sizes, along, zero=zero, repeated=frozenset(range(len(sizes))))]
 
 
 def resize(step: Step) -> Sequence[State]:

@@ -118,7 +118,8 @@ def _found_again(
     """
     batch = state.along or Along(0)
     same = 0
-    while same < min(batch.axis, len(sizes)) and _kept(shape, entries, same):
+    unknown = product(shape[: batch.axis]) is None
+    while unknown and same < min(batch.axis, len(sizes)) and _kept(shape, entries, same):
         same += 1
     before = product(shape[same : batch.axis])
     if before is None:

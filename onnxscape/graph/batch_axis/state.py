@@ -63,12 +63,14 @@ class State:
         numbers: Of a small tensor of whole numbers: its elements, each an `Extent`, or None
             where it is the same for every batch size but not known. None for other values.
         zero: Whether all its elements are known to be zero.
+        repeated: Axes along which it was made by repeating one slice.
     """
 
     shape: Sizes | None
     along: Along | None = None
     numbers: NDArray[Any] | None = None
     zero: bool = False
+    repeated: frozenset[int] = frozenset()
 
     @property
     def sized(self) -> bool:
