@@ -127,6 +127,27 @@ def make_model():
 
 
 @pytest.fixture(scope="session")
+def fixed_to():
+    """Returns a model of one batch size; `bound` adds what no other size can have."""
+
+    def fix(model, size, *, bound=False):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(onnx.load(model))
+        for value in (*proto.graph.input, *proto.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = size
+        if bound:
+            last = next(n for n in proto.graph.node if proto.graph.output[0].name in n.output)
+            last.output[0] = "all"
+            mask = numpy_helper.from_array(np.ones((size, 1), np.bool_), "mask")
+            proto.graph.initializer.append(mask)
+            names = ["mask", "all", "all"], [proto.graph.output[0].name]
+            proto.graph.node.append(helper.make_node("Where", *names, name="masked"))
+        return proto
+
+    return fix
+
+
+@pytest.fixture(scope="session")
 def run_model():
     """Returns what plain ONNX Runtime makes of a model: the truth for all that we prepare."""
 

@@ -213,7 +213,9 @@ def test_cross_entropy_of_log_probabilities_is_their_nll(evaluate, network):
 
 def test_binary_losses_want_labels_from_0_to_1(evaluate, network):
     model = network(outputs={"raw": ["n", 3]})
-    with pytest.raises(DataError, match=r"bce-with-logits takes labels from 0 to 1, .* 0 to 2"):
+    with pytest.raises(
+        DataError, match=r"bce-with-logits takes labels from 0 to 1, .* 0 to 2"
+    ):
         evaluate(model, (X, np.stack([Y] * 3, axis=1)), loss="bce-with-logits")
     with pytest.raises(UsageError, match=r"bce takes probabilities.*--loss bce-with-logits"):
         evaluate(model, (X, np.eye(3)[Y]), loss="bce")
