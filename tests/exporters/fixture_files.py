@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from fixture_tasks import text
 
 HERE = Path(__file__).parent
 MODELS = HERE / "models"
 WEIGHTS = HERE / "weights"
 DATA = HERE / "data.npz"
+TEXT = HERE / "text.npz"
 DIGITS = HERE.parents[1] / "onnxscape" / "data" / "digits.npz"
 
 SAMPLES = 96
@@ -23,6 +25,12 @@ def make_data():
         x = digits["x"][-SAMPLES:].astype(np.float32)[:, None] / 16
         y = digits["y"][-SAMPLES:].astype(np.int64)
     np.savez_compressed(DATA, x=x, y=y)
+
+
+def make_text():
+    """Write the sentences that the language models are evaluated on."""
+    ids, mask = text(SAMPLES, seed=2)
+    np.savez_compressed(TEXT, input_ids=ids, attention_mask=mask)
 
 
 def training_digits():
