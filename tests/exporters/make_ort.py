@@ -35,6 +35,8 @@ if __name__ == "__main__":
     for network, source in (
         ("cnn", "cnn_torch_legacy_nofolding_eval"),
         ("block", "block_torch_legacy_nofolding"),
+        ("encoder", "encoder_torch_dynamo_optimized"),
+        ("gptuntied", "gptuntied_torch_dynamo_optimized"),
     ):
         for name, level in LEVELS.items():
             save(optimized(source, level), f"{network}_ort_{name}")

@@ -198,8 +198,11 @@ def make_half():
     for name, dtype in (("half", torch.float16), ("bfloat16", torch.bfloat16)):
         cnn = trained(Cnn, None).to(dtype)
         example = image(*IMAGE).to(dtype)
-        save(dynamo(cnn, example, opset_version=22), f"cnn_torch_dynamo_{name}")
+        model = dynamo(cnn, example, opset_version=22, **UNOPTIMIZED)
+        save(model, f"cnn_torch_dynamo_{name}")
         save(legacy(cnn, example, **UNFOLDED), f"cnn_torch_legacy_{name}")
+    # Folds in float32, and leaves a Conv of two types that no runtime takes.
+    save(dynamo(cnn, example, opset_version=22), "cnn_torch_dynamo_bfloat16_mixed")
 
 
 if __name__ == "__main__":
