@@ -74,17 +74,18 @@ def _quantized(name, quantize):
 
 def make_static():
     """The small CNN, the dense network and the block, activations calibrated."""
+    channels = {"per_channel": True, "weight_type": QuantType.QInt8, "reduce_range": False}
     for network, source in (
         ("cnn", "cnn_torch_legacy_folding_eval"),
         ("mlp", "mlp_torch_legacy_nofolding"),
-        ("block", "block_torch_legacy_folding"),
     ):
         for form in FORMATS:
             save(static(source, form), f"{network}_quantized_{form}")
-            model = static(
-                source, form, per_channel=True, weight_type=QuantType.QInt8, reduce_range=False
-            )
+            model = static(source, form, **channels)
             save(model, f"{network}_quantized_{form}_perchannel")
+    source = "block_torch_legacy_folding"
+    save(static(source, "qoperator"), "block_quantized_qoperator")
+    save(static(source, "qdq", **channels), "block_quantized_qdq_perchannel")
     unsigned = {"weight_type": QuantType.QUInt8, "activation_type": QuantType.QUInt8}
     model = static("cnn_torch_legacy_folding_eval", "qoperator", **unsigned)
     save(model, "cnn_quantized_qoperator_unsigned")

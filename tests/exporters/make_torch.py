@@ -73,9 +73,10 @@ def make_cnn():
             model = legacy(cnn, image(*IMAGE), **options)
             save(model, f"cnn_torch_legacy_{name}_{training}")
     cnn.train()
+    for norm in (cnn.bn1, cnn.bn2, cnn.bn3):
+        norm.momentum = 0.0  # the export runs the network: statistics shall stay
     save(legacy(cnn, image(*IMAGE), training=PRESERVE), "cnn_torch_legacy_training")
-    cnn.load_state_dict(_digits_trained(Cnn, IMAGE).state_dict())
-    cnn.eval()
+    cnn = _digits_trained(Cnn, IMAGE)
     for opset in (7, 8, 9, 10, 11):
         save(legacy(cnn, image(*IMAGE), opset=opset), f"cnn_torch_legacy_opset{opset}")
     listed = legacy(cnn, image(*IMAGE), keep_initializers_as_inputs=True)

@@ -27,7 +27,7 @@ from torch_exports import (
     trained,
 )
 from torch_networks import Cnn, Mlp
-from torch_tasks import Detect, Multilabel, Regress, Segment
+from torch_tasks import Across, Detect, Multilabel, Regress, Segment
 
 IMAGE = (1, 8, 8)
 UNOPTIMIZED = {"optimize": False}
@@ -139,17 +139,21 @@ def make_tasks():
             functional.mse_loss(out[1], labels[:, 1:])
         )
 
-    places = torch.cat([torch.from_numpy(y)[:, None], torch.from_numpy(boxes(x))], dim=1)
+    found = torch.cat([torch.from_numpy(y)[:, None], torch.from_numpy(boxes(x))], dim=1)
     segment = trained(Segment, (inputs, torch.from_numpy(regions(x))))
-    detect = trained(Detect, (inputs, places.float()), loss=both)
-    regress = trained(Regress, (flat, torch.from_numpy(centers(x))), loss=functional.mse_loss)
+    detect = trained(Detect, (inputs, found.float()), loss=both)
+    places = torch.from_numpy(centers(x))
+    regress = trained(Regress, (flat, places), loss=functional.mse_loss)
+    across = trained(Across, (flat, places[:, :1]), loss=functional.mse_loss)
     several = (flat, torch.from_numpy(properties(y)))
-    multilabel = trained(Multilabel, several, loss=functional.binary_cross_entropy)
+    loss = functional.binary_cross_entropy
+    multilabel = trained(Multilabel, several, loss=loss, steps=60)
     outputs = ("input",), ("scores", "boxes")
     for road in ("legacy_nofolding", "dynamo_optimized"):
         save(ROADS[road](segment, image(*IMAGE)), f"segment_torch_{road}")
         save(ROADS[road](detect, image(*IMAGE), names=outputs), f"detect_torch_{road}")
         save(ROADS[road](regress, image(64)), f"regress_torch_{road}")
+        save(ROADS[road](across, image(64)), f"across_torch_{road}")
         multilabel.probabilities = True
         save(ROADS[road](multilabel, image(64)), f"multilabel_torch_{road}")
         multilabel.probabilities = False

@@ -42,13 +42,21 @@ class Detect(nn.Module):
 class Regress(nn.Module):
     """The center of mass of a digit: [n, 2]."""
 
+    outputs = 2
+
     def __init__(self):
         super().__init__()
         self.fc1 = nn.Linear(64, 12)
-        self.fc2 = nn.Linear(12, 2)
+        self.fc2 = nn.Linear(12, self.outputs)
 
     def forward(self, x):
         return self.fc2(torch.tanh(self.fc1(x)))
+
+
+class Across(Regress):
+    """Its place from left to right alone: [n, 1]."""
+
+    outputs = 1
 
 
 class Multilabel(nn.Module):
@@ -61,5 +69,5 @@ class Multilabel(nn.Module):
         self.probabilities = True
 
     def forward(self, x):
-        x = self.fc2(functional.relu(self.fc1(x)))
+        x = self.fc2(torch.tanh(self.fc1(x)))
         return torch.sigmoid(x) if self.probabilities else x
