@@ -139,5 +139,7 @@ def run(model, feed):
     for name, *arrays in zip(names, *parts, strict=True):
         if isinstance(arrays[0], np.ndarray):
             whole = np.concatenate([np.atleast_1d(array) for array in arrays])
-            outputs[name] = (whole if arrays[0].ndim == 0 else whole[:count]).astype(np.float64)
+            outputs[name] = (whole if arrays[0].ndim == 0 else whole[:count]).astype(
+                np.float64
+            )
     return outputs

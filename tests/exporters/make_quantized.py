@@ -101,7 +101,9 @@ def make_dynamic():
     ):
         save(dynamic(source, weight_type=QuantType.QInt8), f"{network}_quantized_dynamic")
     perchannel = {"weight_type": QuantType.QInt8, "per_channel": True}
-    save(dynamic("mlp_torch_legacy_nofolding", **perchannel), "mlp_quantized_dynamic_perchannel")
+    save(
+        dynamic("mlp_torch_legacy_nofolding", **perchannel), "mlp_quantized_dynamic_perchannel"
+    )
     # ONNX Runtime has no kernel of ConvInteger for signed weights.
     unsigned = {"weight_type": QuantType.QUInt8}
     save(dynamic("cnn_torch_legacy_folding_eval", **unsigned), "cnn_quantized_dynamic")

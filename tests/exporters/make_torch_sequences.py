@@ -11,9 +11,9 @@ import logging
 
 import torch
 from fixture_files import make_text, save, training_digits
-from fixture_tasks import CONTEXT, LEVELS, VOCABULARY, text, tokens
+from fixture_tasks import text, tokens
 from torch.nn import functional
-from torch_exports import ROADS, UNFOLDED, digits, image, legacy, trained
+from torch_exports import ROADS, digits, image, legacy, trained
 from torch_sequences import (
     Bag,
     Einsum,

@@ -177,7 +177,9 @@ def make_endings():
         save(per_sample, f"mlp_torch_{road}_ownloss")
     mean = Judged(dense(), functional.cross_entropy)
     scalar = legacy(mean, image(64), target, names=labels)
-    del scalar.graph.output[0].type.tensor_type.shape.dim[:]  # the exporter's axis is not there
+    del scalar.graph.output[0].type.tensor_type.shape.dim[
+        :
+    ]  # the exporter's axis is not there
     save(scalar, "mlp_torch_legacy_nofolding_meanloss")
 
 

@@ -82,7 +82,7 @@ def legacy(network, *examples, batch=True, axes=None, names=None, opset=17, **op
         outputs,
         dynamo=False,
         opset_version=opset,
-        dynamic_axes={name: open_axes for name in (*inputs, *outputs)} if open_axes else None,
+        dynamic_axes=dict.fromkeys((*inputs, *outputs), open_axes) if open_axes else None,
         **options,
     )
 
