@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import fixture_evaluation
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from fixture_truth import Truth
 from hypothesis import settings
 from onnx import helper, numpy_helper
 
@@ -162,5 +165,23 @@ def run_model():
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return session.run(outputs, dict(feeds))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def truth():
+    """What the exporter matrix's surfaces must be, made without the product."""
+    return Truth()
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory):
+    """Returns, evaluating only once, a fixture's landscape, its directions and warnings."""
+    folder = tmp_path_factory.mktemp("surfaces")
+
+    @functools.cache
+    def run(fixture, task=None):
+        return fixture_evaluation.evaluate_and_save(fixture, folder, task)
 
     return run
