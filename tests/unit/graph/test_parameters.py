@@ -787,3 +787,63 @@ def test_weights_that_are_attributes_are_told_of(make_model):
         "what LinearRegressor 'linear' has learned stands in its attributes and is not "
         "moved: convert the model to tensors (Gemm or MatMul) instead"
     )
+
+
+def constants_of(make_model, layer, *, inputs=None, opset=17, **tensors):
+    """Return the roles of a node's operands, and the warnings."""
+    model = make_model(
+        [layer], {"x": None} if inputs is None else inputs, {"y": None}, tensors, opset=opset
+    )
+    parameters, warnings = find_parameters(ir.from_proto(model))
+    assert warnings == ()
+    return {p.name: p.role.value for p in parameters}
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "values"),
+    [
+        ("Resize", ["x", "roi", "scales"], {"roi": np.ones(8), "scales": np.ones(4)}),
+        ("Pad", ["x", "pads", "value"], {"value": np.ones(())}),
+        ("Clip", ["x", "low", "high"], {"low": -np.ones(()), "high": np.ones(())}),
+        ("STFT", ["x", "step", "window"], {"window": np.hanning(64)}),
+        ("DequantizeLinear", ["x", "scale"], {"scale": np.ones(4)}),
+        ("QuantizeLinear", ["x", "scale"], {"scale": np.ones(4)}),
+        ("Where", ["mask", "x", "hidden"], {"hidden": np.float64(-1e9)}),
+        ("Pow", ["x", "exponent"], {"exponent": np.ones(())}),
+        ("Dropout", ["x", "ratio"], {"ratio": np.ones(())}),
+        ("Max", ["x", "zero"], {"zero": np.zeros((1, 4))}),
+        ("OneHot", ["x", "depth", "values"], {"values": np.array([0.0, 1.0])}),
+        ("GridSample", ["x", "grid"], {"grid": np.float64(1)}),
+    ],
+)
+def test_what_is_no_weight_is_never_taken_for_one(op, operands, values, make_model):
+    floats = {name: np.float32(array) for name, array in values.items()}
+    more = {o: np.array([1]) for o in operands if o != "x" and o not in floats}
+    found = constants_of(make_model, node(op, operands, "y"), **floats, **more)
+    assert found == dict.fromkeys(floats, "constant")
+
+
+def test_tables_that_rotate_queries_are_constants_of_their_operator(make_model):
+    angles = np.arange(32)[:, None] / 100 ** (np.arange(8) / 8)
+    layer = helper.make_node(
+        "RotaryEmbedding", ["x", "i", "cos", "sin"], ["y"], domain="com.microsoft"
+    )
+    tables = {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
+    found = constants_of(make_model, layer, inputs={"x": None, "i": None}, **tables)
+    assert found == {"cos": "constant", "sin": "constant"}
+
+
+def test_a_bias_behind_branches_that_end_in_a_layer_is_a_bias(make_model, analysed):
+    choice = node("If", ["flag"], "h", then_branch=body("a", "w"), else_branch=body("b", "w"))
+    model = make_model(
+        [
+            choice,
+            node("Add", ["h", "bias"], "g"),
+            node("Relu", ["g"], "r"),
+            node("Mul", ["r", "table"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": tensor(3, 4), "bias": tensor(4), "table": tensor(2, 4), "flag": np.array(True)},
+    )
+    assert roles(analysed(model)) == {"w": "weight", "bias": "bias", "table": "bias"}
