@@ -263,3 +263,42 @@ def test_a_log_of_losses_that_are_not_finite_says_so(capsys):
     terminal = Terminal(quiet=False, to_stderr=False)
     terminal.point(Point(0, 0, 0.0, 0.0), {"loss": math.nan}, 1, 1)
     assert "no finite loss" in capsys.readouterr().out
+
+
+def test_tensors_are_chosen_by_name(cli, arguments, here):
+    options = ["--include", "b1.*", "--include", "b2.bias", "--exclude", "f2.*"]
+    options += ["--filter-axis", "f1.weight=-1", "--save-directions", "d.h5"]
+    assert cli(*arguments(*options)).status == 0
+    spec = load(here / "s.h5").spec
+    assert (spec.include, spec.exclude) == (("b1.*", "b2.bias"), ("f2.*",))
+    assert spec.filter_axis == {"f1.weight": 1}
+    with h5py.File(here / "d.h5") as file:
+        moved = {d.attrs["name"] for d in file["xdirection"].values() if np.any(d[()])}
+    normalizations = {"b1.weight", "b1.bias", "b2.bias"}
+    assert moved == {"c1.weight", "c2.weight", "dw.weight", "f1.weight"} | normalizations
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--include", "nope*"], "--include 'nope*' matches no float tensor"),
+        (["--include", "b1.running_var"], "a running statistic"),
+        (["--exclude", "*"], "--exclude matches all weights"),
+        (["--filter-axis", "f1.weight"], "NAME=AXIS, the axis a number, got 'f1.weight'"),
+        (["--filter-axis", "=1"], "NAME=AXIS, the axis a number, got '=1'"),
+        (["--filter-axis", "f1.weight=one"], "got 'f1.weight=one'"),
+        (["--filter-axis", "f1.weight=9"], "from -2 to 1, got 9"),
+    ],
+)
+def test_choices_of_tensors_that_mean_nothing_are_2(cli, arguments, options, named):
+    result = cli(*arguments(*options))
+    assert result.status == 2
+    assert named in result.error()
+
+
+def test_choices_without_effect_besides_a_direction_file_are_said(cli, arguments, here):
+    assert cli(*arguments("--save-directions", "d.h5")).status == 0
+    options = ["--directions", "d.h5", "--filter-axis", "f1.weight=1", "--include", "b1.bias"]
+    result = cli(*arguments(*options, out="t.h5"))
+    assert result.status == 0
+    assert "--include and --filter-axis have no effect besides --directions" in result.err
