@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
+from onnxscape.data.dataset import SAMPLE_WEIGHT
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
@@ -127,7 +128,11 @@ def _samples_and_objective(
     custom = custom_files(request)
     output, default = _output(file, request, custom, observer)
     few = _samples(
-        dataset, file, request, labels=Labels.ANY, samples=min(PROBED, len(dataset))
+        _without_weights(dataset, file),
+        file,
+        request,
+        labels=Labels.ANY,
+        samples=min(PROBED, len(dataset)),
     )
     probe = look_at(file, few, output)
     reason = None
@@ -154,6 +159,17 @@ def _samples_and_objective(
         observer=observer,
     )
     return samples, objective
+
+
+def _without_weights(dataset: Dataset, file: ModelFile) -> Dataset:
+    """Return the data without weights of samples: a few of them may all be 0."""
+    wanted = {signature.name for signature in file.inputs}
+    fields = {
+        name: array
+        for name, array in dataset.fields.items()
+        if name != SAMPLE_WEIGHT or name in wanted
+    }
+    return replace(dataset, fields=fields)
 
 
 def _output(

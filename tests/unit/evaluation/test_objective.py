@@ -213,7 +213,7 @@ def test_cross_entropy_of_log_probabilities_is_their_nll(evaluate, network):
 
 def test_binary_losses_want_labels_from_0_to_1(evaluate, network):
     model = network(outputs={"raw": ["n", 3]})
-    with pytest.raises(DataError, match=r"bce-with-logits takes labels from 0 to 1, .* 0 to 2"):
+    with pytest.raises(DataError, match=r"takes labels from 0 to 1, .* 0 to 2"):
         evaluate(model, (X, np.stack([Y] * 3, axis=1)), loss="bce-with-logits")
     with pytest.raises(UsageError, match=r"bce takes probabilities.*--loss bce-with-logits"):
         evaluate(model, (X, np.eye(3)[Y]), loss="bce")
@@ -234,6 +234,16 @@ def test_values_of_another_shape_are_not_targets(evaluate, make_model):
 def test_labels_none_of_which_counts_are_refused(evaluate, network):
     with pytest.raises(DataError, match="-100"):
         evaluate(network(outputs={"raw": ["n", 3]}), (X, np.full(12, -100)), loss="nll")
+
+
+def test_most_samples_may_have_no_weight(evaluate, network):
+    weights = np.zeros(12)
+    weights[[3, 7]] = 2.0
+    data = {"x": X, "y": Y, "sample_weight": weights}
+    landscape, _ = evaluate(network(outputs={"raw": ["n", 3]}), data)
+    raw = (X.astype(float) @ WEIGHT.astype(float))[[3, 7]]
+    losses = np.log(np.exp(raw).sum(axis=1)) - raw[[0, 1], Y[[3, 7]]]
+    assert landscape.center["loss"] == pytest.approx(losses.mean(), rel=1e-5)
 
 
 # --- graphs -------------------------------------------------------------------------------
