@@ -22,6 +22,7 @@ from onnxscape.evaluation.run import run_to_file
 from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
+from onnxscape_cli.model_options import model_options
 from onnxscape_cli.terminal import Terminal, duration
 
 if TYPE_CHECKING:
@@ -78,13 +79,7 @@ def _samples(
     show_default=True,
     help="How directions are scaled by the weights.",
 )
-@click.option(
-    "--ignore",
-    type=click.Choice([i.value for i in Ignore]),
-    default="biasbn",
-    show_default=True,
-    help="What directions leave alone.",
-)
+@model_options
 @click.option("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
 @click.option("--directions", type=click.Path(path_type=Path), help="Use these directions.")
 @click.option("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
@@ -201,12 +196,17 @@ def _warn_of_ignored_options(terminal: Terminal) -> None:
     def given(*names: str) -> list[str]:
         explicit = click.core.ParameterSource.COMMANDLINE
         return [
-            f"--{name}" for name in names if context.get_parameter_source(name) is explicit
+            f"--{name.replace('_', '-')}"
+            for name in names
+            if context.get_parameter_source(name) is explicit
         ]
 
     for stronger, weaker in (
         (("x", "y"), ("grid", "radius")),
-        (("directions",), ("seed", "normalize", "ignore", "orthogonal")),
+        (
+            ("directions",),
+            ("seed", "normalize", "ignore", "orthogonal", "include", "filter_axis"),
+        ),
     ):
         if given(*stronger) and given(*weaker):
             terminal.warning(

@@ -45,6 +45,10 @@ class EvalSpec:
         ignore: `biasbn` or `none`; None likewise.
         orthogonal: Whether eta was made orthogonal to delta; None likewise.
         directions: sha256 (hex) of the directions from a file; None for random ones.
+        include: Patterns of tensors moved whatever their role, sorted; none with directions
+            from a file.
+        exclude: Patterns of tensors left alone, likewise.
+        filter_axis: Name of a tensor to the axis chosen to count its filters, likewise.
         precision: Arithmetic of the forward pass.
         scheme: Version of the rules for randomness.
     """
@@ -62,6 +66,9 @@ class EvalSpec:
     ignore: str | None
     orthogonal: bool | None
     directions: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filter_axis: Mapping[str, int] = field(default_factory=dict)
     loss_file: str | None = None
     metric_files: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
@@ -76,9 +83,10 @@ class EvalSpec:
         """Return the spec as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         grid = values.pop("grid")
-        for name in ("preprocessing", "metric_files"):
+        for name in ("preprocessing", "metric_files", "filter_axis"):
             values[name] = json.loads(json.dumps(dict(values[name])))
-        values["metrics"] = list(self.metrics)
+        for name in ("metrics", "include", "exclude"):
+            values[name] = list(values[name])
         for name, axis in (("x", grid.x), ("y", grid.y)):
             values[name] = (
                 None
@@ -111,7 +119,8 @@ class EvalSpec:
             x, y = (
                 None if a is None else Axis(float(a[0]), float(a[1]), int(a[2])) for a in axes
             )
-            fields["metrics"] = tuple(fields["metrics"])
+            for name in {"metrics", "include", "exclude"} & fields.keys():
+                fields[name] = tuple(fields[name])
             return cls(grid=Grid(x, y), **fields)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise SurfaceFileError(
@@ -157,6 +166,9 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "ignore": (str, NoneType),
     "orthogonal": (bool, NoneType),
     "directions": (str, NoneType),
+    "include": list,
+    "exclude": list,
+    "filter_axis": dict,
     "loss_file": (str, NoneType),
     "metric_files": dict,
     "output": (str, NoneType),

@@ -77,8 +77,9 @@ def evaluate(
             nothing else is said.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `metrics`, `output`, `class_axis`, `ignore_index`, `label_smoothing`,
-            `huber_delta`, `directions`, `orthogonal`, `batch_size`, `device`, `threads`,
-            `strategy`, `layout`, `mean`, `std`, `scale`, `data_dir`.
+            `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
+            `batch_size`, `device`, `threads`, `strategy`, `layout`, `mean`, `std`, `scale`,
+            `data_dir`, `precision`, `weights`.
 
     Returns:
         The landscape.
@@ -91,6 +92,9 @@ def evaluate(
     unknown = set(options) - _OPTIONS
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))} for evaluate()")
+    for name in ("include", "exclude"):
+        patterns = options.get(name, ())
+        options[name] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     request = EvalRequest(
         model=model,
         data=data,

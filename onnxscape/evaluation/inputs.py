@@ -13,6 +13,7 @@ import numpy as np
 from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
+from onnxscape.data.arrays import read_npz
 from onnxscape.data.dataset import SAMPLE_WEIGHT
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.directions import make_directions
@@ -27,12 +28,16 @@ from onnxscape.evaluation.objective import (
 from onnxscape.evaluation.probe import PROBED, look_at
 from onnxscape.evaluation.proposal import propose
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
+from onnxscape.graph.batch_axis import fixed_batch
+from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.model_file import ModelFile, read_model
+from onnxscape.graph.operands import weight_inputs
 from onnxscape.graph.outputs import choose_output
 from onnxscape.graph.prepared import analyse
-from onnxscape.runtime.planning import fixed_batch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
     from onnxscape.core.samples import Samples
@@ -87,11 +92,11 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     check_names(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
-    file = read_model(request.model)
-    parameters, warnings = analyse(file)
+    file = read_model(request.model, weights=_weights(request))
+    parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     for text in warnings:
         observer.warning(text)
-    delta, eta = make_directions(parameters, request, observer)
+    delta, eta = make_directions(parameters, request, observer, warnings=warnings)
     samples, objective = _samples_and_objective(file, request, observer)
     random = request.directions is None
     spec = EvalSpec(
@@ -106,14 +111,32 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         ignore=str(request.ignore) if random else None,
         orthogonal=request.orthogonal if random else None,
         directions=None if random else _digest(delta, eta),
+        precision=request.precision,
+        include=tuple(sorted(set(request.include))) if random else (),
+        exclude=tuple(sorted(set(request.exclude))) if random else (),
+        filter_axis=_axes(request.filter_axis, parameters) if random else {},
         **objective.spec,
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)
 
 
+def _axes(filter_axis: Mapping[str, int], parameters: tuple[Parameter, ...]) -> dict[str, int]:
+    """Return the axes the user chose, counted from the front."""
+    ranks = {p.name: len(p.shape) for p in parameters}
+    return {name: axis % ranks[name] for name, axis in sorted(filter_axis.items())}
+
+
 def _digest(delta: Direction | None, eta: Direction | None) -> str:
     text = "/".join("-" if d is None else d.digest() for d in (delta, eta))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _weights(request: EvalRequest) -> dict[str, NDArray[Any]] | None:
+    """Return the values of inputs that are weights, by name."""
+    given = request.weights
+    if isinstance(given, str | Path):
+        return read_npz(Path(given))
+    return None if given is None else {n: np.asarray(values) for n, values in given.items()}
 
 
 def _samples_and_objective(
@@ -125,6 +148,7 @@ def _samples_and_objective(
         All samples, and what is computed from their outputs.
     """
     dataset = _dataset(request.data, request, observer)
+    _refuse_missing_weights(file, request, dataset)
     custom = custom_files(request)
     output, default = _output(file, request, custom, observer)
     few = _samples(
@@ -134,7 +158,14 @@ def _samples_and_objective(
         labels=Labels.ANY,
         samples=min(PROBED, len(dataset)),
     )
-    probe = look_at(file, few, output)
+    batch = fixed_batch(canonical_of(file, request.precision).model)
+    probe = look_at(
+        file,
+        few,
+        output,
+        precision=request.precision,
+        pieces=None if batch is None else batch.size,
+    )
     reason = None
     if request.loss is None:
         name, reason = propose(probe, dataset.labels, request.class_axis)
@@ -155,7 +186,7 @@ def _samples_and_objective(
         custom,
         reason=reason,
         default_output=default,
-        batch=fixed_batch(file.inputs),
+        batch=None if batch is None or batch.dynamic else batch.size,
         observer=observer,
     )
     return samples, objective
@@ -218,13 +249,29 @@ def _samples(
 ) -> Samples:
     return prepare_samples(
         dataset,
-        file.inputs,
+        fed_inputs(file, request.precision),
         layout=request.layout,
         mean=request.mean,
         std=request.std,
         scale=request.scale,
         **wanted,
     )
+
+
+def _refuse_missing_weights(file: ModelFile, request: EvalRequest, dataset: Dataset) -> None:
+    """Say of an input without data that it is a weight, rather than that data are missing.
+
+    Raises:
+        DataError: If there is one.
+    """
+    inputs = {signature.name for signature in fed_inputs(file, request.precision)}
+    found = weight_inputs(canonical_of(file, request.precision).model)
+    missing = [name for name in found if name in inputs and name not in dataset.fields]
+    if missing and len(inputs) > 1:
+        raise DataError(
+            f"the model's input {missing[0]!r} is used like a weight and the data has no "
+            "array for it; if it is one, give its values with --weights FILE.npz"
+        )
 
 
 def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:

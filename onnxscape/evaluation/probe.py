@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.graph.heads import labels_input
 from onnxscape.graph.outputs import last_operator
 from onnxscape.runtime.devices import find_device
-from onnxscape.runtime.planning import fixed_batch
 from onnxscape.runtime.sessions import open_session, run, session_options
+from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,13 +52,22 @@ class Probe:
         return () if self.per_batch else self.values.shape[1:]
 
 
-def look_at(file: ModelFile, samples: Samples, output: str) -> Probe:
+def look_at(
+    file: ModelFile,
+    samples: Samples,
+    output: str,
+    *,
+    precision: str = "fp32",
+    pieces: int | None = None,
+) -> Probe:
     """Run the user's file on a few samples.
 
     Args:
         file: The model.
         samples: The samples.
         output: Name of the output that the loss is computed from.
+        precision: Arithmetic of the forward pass.
+        pieces: Samples that the file takes at once; None for any number.
 
     Returns:
         What it computes.
@@ -66,30 +75,33 @@ def look_at(file: ModelFile, samples: Samples, output: str) -> Probe:
     Raises:
         UnsupportedModelError: If it cannot be run, or the output has no axis of samples.
     """
-    count = len(samples)
-    size = fixed_batch(file.inputs) or count
-    rows = np.minimum(np.arange(size), count - 1)
-    feeds = {name: array[rows] for name, array in samples.inputs.items()}
-    model = file.proto.SerializeToString() if file.external else file.content
-    session = open_session(model, find_device("cpu"), session_options(1))
-    names = [value.name for value in session.get_outputs()]
-    outputs = dict(
-        zip(names, run(session, names, {**feeds, **samples.constants}), strict=True)
+    user = UserModel(
+        file=file,
+        device=find_device("cpu"),
+        threads=1,
+        precision=precision,
+        pieces=pieces,
     )
+    # More pieces than one would hide that a whole batch has one number.
+    count = len(samples) if pieces in {None, 1} else min(len(samples), pieces)
+    samples = replace(
+        samples,
+        inputs={name: array[:count] for name, array in samples.inputs.items()},
+        labels=None if samples.labels is None else samples.labels[:count],
+    )
+    outputs = user.outputs({**samples.inputs, **samples.constants})
     values = np.asarray(outputs[output])
-    per_batch = values.ndim == 0 or (values.size == 1 and size > 1)
-    if not per_batch and len(values) != size:
+    per_batch = values.ndim == 0 or (values.size == 1 and count > 1)
+    if not per_batch and len(values) != count:
         raise UnsupportedModelError(
             f"expected the output {output!r} with samples along its first axis, got "
-            f"{list(values.shape)} for {size} samples"
+            f"{list(values.shape)} for {count} samples"
         )
     return Probe(
         output=output,
-        values=values if per_batch else values[:count],
+        values=values,
         others={
-            name: array[:count] if array.ndim else array
-            for name, array in outputs.items()
-            if isinstance(array, np.ndarray)
+            name: array for name, array in outputs.items() if isinstance(array, np.ndarray)
         },
         per_batch=per_batch,
         last=last_operator(file.proto, output),
@@ -120,8 +132,7 @@ def check_custom(name: str, file: ModelFile, probe: Probe, samples: Samples) -> 
         if array is not None:
             feeds[signature.name] = array.astype(signature.dtype)
     count = len(probe.samples)
-    model = file.proto.SerializeToString() if file.external else file.content
-    session = open_session(model, find_device("cpu"), session_options(1))
+    session = open_session(file.runnable(), find_device("cpu"), session_options(1))
     (result,) = run(session, [file.outputs[0].name], feeds)
     if result.shape not in {(count,), (count, 1)}:
         raise UnsupportedModelError(

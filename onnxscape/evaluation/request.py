@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onnxscape.core.direction import Ignore
 from onnxscape.core.normalization import Normalization
+from onnxscape.core.selection import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,9 @@ class EvalRequest:
         ignore: Which parameters they leave alone.
         orthogonal: Whether eta is made orthogonal to delta.
         directions: Direction file to use instead of random ones.
+        include: Patterns of tensor names to move whatever their role.
+        exclude: Patterns of tensor names to leave alone; they win.
+        filter_axis: Name of a tensor to the axis that counts its filters.
         loss: Name of the loss, or an .onnx file that computes it from outputs and labels;
             None to have one proposed from the output and the labels.
         metrics: Names of the metrics besides the loss, or .onnx files; None for `accuracy`
@@ -59,6 +63,9 @@ class EvalRequest:
         threads: Threads on the CPU; None for all cores.
         strategy: How weights reach ONNX Runtime; None for the rule.
         batch_size: Samples per forward pass; None for the rule.
+        precision: `fp32` computes float16 and bfloat16 models in float32, `native` as they
+            are.
+        weights: Values of model inputs that are weights: a .npz file, or arrays by name.
     """
 
     model: Model
@@ -69,6 +76,9 @@ class EvalRequest:
     ignore: Ignore = Ignore.BIASBN
     orthogonal: bool = False
     directions: str | Path | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filter_axis: Mapping[str, int] = field(default_factory=dict)
     loss: str | None = None
     metrics: tuple[str, ...] | None = None
     output: str | None = None
@@ -87,6 +97,15 @@ class EvalRequest:
     threads: int | None = None
     strategy: str | None = None
     batch_size: int | None = None
+    precision: str = "fp32"
+    weights: str | Path | Mapping[str, ArrayLike] | None = None
+
+    @property
+    def overrides(self) -> Overrides:
+        """What the user says about single tensors."""
+        return Overrides(
+            include=self.include, exclude=self.exclude, filter_axis=self.filter_axis
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

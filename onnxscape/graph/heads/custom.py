@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxscape.errors import ModelFileError, UnsupportedModelError
-from onnxscape.graph.canonical import canonical
+from onnxscape.graph.canonical import canonical_of
 from onnxscape.graph.model_file import read_model
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def custom_result(
         UnsupportedModelError: If its operators mean something else in the model's operator
             set, or it takes labels and there are none.
     """
-    model = canonical(file.proto)
+    model = canonical_of(file, "native").model
     _bring_opsets_together(head, model, file)
     name_of_labels = labels_input(file, tuple(outputs))
     values: dict[ir.Value, ir.Value] = {}

@@ -236,6 +236,23 @@ def test_labels_none_of_which_counts_are_refused(evaluate, network):
         evaluate(network(outputs={"raw": ["n", 3]}), (X, np.full(12, -100)), loss="nll")
 
 
+@pytest.mark.parametrize("batch", [1, 3, 20])
+def test_a_graph_is_tried_on_as_many_samples_as_a_fixed_batch_gives(
+    batch, evaluate, network, loss_file
+):
+    nodes = [
+        helper.make_node("ReduceMax", ["raw"], ["b"], axes=[1], keepdims=0),
+        helper.make_node("Sub", ["b", "labels"], ["z"]),
+    ]
+    path = loss_file(nodes, {"raw": ["n", 3], "labels": ["n"]}, {"z": ["n"]})
+    model = network(outputs={"raw": ["n", 3]})
+    free, _ = evaluate(model, loss=path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    fixed, _ = evaluate(model, loss=path)
+    np.testing.assert_allclose(fixed.loss, free.loss, rtol=1e-6)
+
+
 def test_most_samples_may_have_no_weight(evaluate, network):
     weights = np.zeros(12)
     weights[[3, 7]] = 2.0
