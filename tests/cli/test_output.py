@@ -8,6 +8,7 @@ import re
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -51,6 +52,64 @@ def test_the_run_is_described_before_it_starts(cli, arguments):
     assert "constant weights" in rows["strategy"]
     assert rows["wrote"] == "s.h5"
     assert re.fullmatch(r"loss 0\.\d{4}, accuracy \d+\.\d\d %", rows["center"])
+
+
+def test_the_loss_is_described_and_its_metrics_printed(cli, arguments):
+    rows = dict(line.split(maxsplit=1) for line in cli(*arguments()).out.splitlines())
+    assert rows["loss"] == (
+        "cross-entropy of 'logits' [N, 10]; accuracy "
+        "(proposed: labels are classes, the output looks like logits)"
+    )
+    options = ["--loss", "cross-entropy", "--label-smoothing", "0.1", "--metric", "top5,error"]
+    lines = cli(*arguments(*options, "--restart")).out.splitlines()
+    rows = dict(line.split(maxsplit=1) for line in lines)
+    assert (
+        rows["loss"] == "cross-entropy of 'logits' [N, 10], label smoothing 0.1; top5, error"
+    )
+    number = r"\d+\.\d\d %"
+    assert re.fullmatch(rf"loss \S+, top5 {number}, error {number}", rows["center"])
+
+
+def test_samples_of_probability_zero_are_told_at_the_end(cli, arguments, dense_model, here):
+    onnx.save(dense_model(np.eye(2), np.zeros(2), softmax=True), here / "m.onnx")
+    x = np.float32([[0, 200], [200, 0], [0, 0]])
+    np.savez(here / "d.npz", x=x, y=[0, 0, 1])
+    result = cli(*arguments("--samples", "all", model="m.onnx", data="d.npz", grid="2"))
+    rows = dict(line.split(maxsplit=1) for line in result.out.splitlines())
+    assert rows["clamped"].startswith("1 of 3 samples at the center: probability 0")
+    report = json.loads(
+        cli(
+            *arguments("--samples", "all", model="m.onnx", data="d.npz", grid="2"), "--json"
+        ).out
+    )
+    assert report["center"]["clamped"] == 1.0
+    assert report["center"]["loss"] == report["center_loss"]
+
+
+def test_a_loss_may_be_a_file(cli, arguments, here, make_model):
+    nodes = [onnx.helper.make_node("ReduceL1", ["logits"], ["z"], axes=[1])]
+    model = make_model(nodes, {"logits": ["n", 10]}, {"z": ["n", 1]}, {})
+    onnx.save(model, here / "own.onnx")
+    result = cli(*arguments("--loss", "own.onnx", "--metric", "own.onnx"))
+    assert (result.status, result.err) == (0, "")
+    landscape = load(here / "s.h5")
+    assert np.array_equal(landscape.surfaces["own"], landscape.loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loss", "hinge"], "--loss as one of cross-entropy, "),
+        (["--loss", "missing.onnx"], "no model file at missing.onnx"),
+        (["--loss", "log-loss"], "--loss cross-entropy"),
+        (["--metric", "f1"], "got f1"),
+        (["--output", "out"], "--output to be one of logits"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_bad_usage(options, message, cli, arguments):
+    result = cli(*arguments(*options))
+    assert result.status == 2
+    assert message in result.error()
 
 
 def test_quiet_prints_nothing(cli, arguments):

@@ -137,9 +137,17 @@ def run(model, feed):
         parts.append(runner.run(None, batch))
     outputs = {}
     for name, *arrays in zip(names, *parts, strict=True):
+        arrays = [_unzipped(array) for array in arrays]  # noqa: PLW2901
         if isinstance(arrays[0], np.ndarray):
             whole = np.concatenate([np.atleast_1d(array) for array in arrays])
             outputs[name] = (whole if arrays[0].ndim == 0 else whole[:count]).astype(
                 np.float64
             )
     return outputs
+
+
+def _unzipped(output):
+    """Return maps from classes to scores as [n, classes]; other outputs as they are."""
+    if isinstance(output, list) and isinstance(output[0], dict):
+        return np.array([[scores[name] for name in sorted(scores)] for scores in output])
+    return output

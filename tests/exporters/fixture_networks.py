@@ -190,8 +190,8 @@ def _text_task(network):
 
 def _ending(road, digits, y):
     last = road[-1]
-    if last in {"softmax", "tensors"}:
-        output = "probabilities" if last == "tensors" else None
+    if last in {"softmax", "tensors", "zipmap"}:
+        output = {"tensors": "probabilities", "zipmap": "output_probability"}.get(last)
         return Task(digits, y, losses.log_loss, output, {"loss": "log-loss", "output": output})
     if last == "logsoftmax":
         return Task(digits, y, losses.nll, options={"loss": "nll"})
