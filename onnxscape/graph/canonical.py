@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from onnxscape.errors import ModelFileError, OnnxscapeError, UsageError
 from onnxscape.graph.passes.constants import fold_constants
+from onnxscape.graph.passes.loops import capture_unchanged_states
 from onnxscape.graph.passes.notes import Notes
 from onnxscape.graph.passes.opsets import with_supported_opset
 from onnxscape.graph.passes.precision import HALVES, keep_halves, widen_halves
@@ -199,6 +200,7 @@ def _passes(precision: Pass) -> tuple[Pass, ...]:
         sort_nodes,
         lift_constants,
         hoist_initializers,
+        capture_unchanged_states,
         raise_ir_version,
         refuse_randomness,
         refuse_endless_loops,

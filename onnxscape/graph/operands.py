@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxscape.core.filters import Reshape, Step, Transpose, rearranged
-from onnxscape.graph.operators import WEIGHTS, attribute
+from onnxscape.graph.operators import WEIGHTS, attribute, operator_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,9 +86,7 @@ def constant_array(value: ir.Value | None) -> NDArray[Any] | None:
         value: Input of a node; None for an omitted one.
     """
     operand = resolve(value)
-    if operand is None or operand.source.const_value is None:
-        return None
-    return rearranged(operand.source.const_value.numpy(), operand.view)
+    return None if operand is None else operand.values()
 
 
 def weight_inputs(model: ir.Model) -> tuple[str, ...]:
@@ -103,9 +101,8 @@ def weight_inputs(model: ir.Model) -> tuple[str, ...]:
             source = value
             while source is not None and (maker := source.producer()) is not None:
                 source = maker.inputs[0] if maker.op_type in VIEWS else None
-            if source is None or (node.op_type, slot) not in WEIGHTS:
-                continue
-            if source in model.graph.inputs:
+            weight = (operator_name(node), slot) in WEIGHTS
+            if weight and source is not None and source in model.graph.inputs:
                 found.append(str(source.name))
     return tuple(dict.fromkeys(found))
 

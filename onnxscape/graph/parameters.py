@@ -81,6 +81,8 @@ class _Walk:
 
     def _visit(self, node: ir.Node) -> None:
         """Note the roles of a node's constant operands."""
+        if node.op_type in {"Shape", "Size"}:
+            return  # reading a shape is no use of the values
         if any(resolve(value) is not None for value in node.outputs):
             return  # a view: the tensor belongs to who uses the view
         producers = {value.producer() for value in node.inputs if value is not None}

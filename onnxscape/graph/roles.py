@@ -88,7 +88,7 @@ def _role_of_factor(node: ir.Node, slot: int, operand: Operand) -> tuple[Role, s
     fixed = None
     if _is_float(operand) and op in LINEAR and (op != "Conv" or operand.shape[1] == 1):
         fixed = fixed_filters(layout.to_filters(operand.values()))
-    elif _is_float(operand) and op == "Gather":
+    elif _is_float(operand) and op in {"Gather", "Slice"}:
         fixed = fixed_table(operand.values())
     return (Role.WEIGHT if fixed is None else Role.CONSTANT), fixed
 

@@ -47,7 +47,7 @@ STRATEGIES: Mapping[str, _Strategy] = {
 """How weights reach ONNX Runtime, by name."""
 
 _BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
-"""Input elements per batch: on a CPU the activations of a batch should stay in the caches."""
+"""Elements of inputs or outputs per batch: on a CPU a batch should stay in the caches."""
 
 _BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 4096)}
 
@@ -70,6 +70,7 @@ def make_plan(
     strategy: str | None = None,
     batch: int | None = None,
     folded: bool = True,
+    outputs: int = 1,
 ) -> Plan:
     """Choose what defines the bits.
 
@@ -80,6 +81,7 @@ def make_plan(
         strategy: The user's choice; None for the rule (`constant` on a CPU).
         batch: The user's choice; None for the rule.
         folded: Whether normalizations may be folded.
+        outputs: Values per sample of the output that the loss is computed from.
 
     Returns:
         The plan.
@@ -102,15 +104,16 @@ def make_plan(
     return Plan(
         provider=device.provider,
         strategy=strategy,
-        batch=batch or demanded or _batch_by_rule(samples, device),
+        batch=batch or demanded or _batch_by_rule(samples, device, outputs),
         folded=folded,
         runtime=f"onnxruntime {ort.__version__}",
         machine=device.name,
     )
 
 
-def _batch_by_rule(samples: Samples, device: Device) -> int:
-    elements = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
+def _batch_by_rule(samples: Samples, device: Device, outputs: int) -> int:
+    inputs = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
+    elements = max(inputs, outputs)
     low, high = _BATCH_LIMITS[device.kind]
     fitting = _BATCH_ELEMENTS[device.kind] // max(1, elements)
     batch = min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))

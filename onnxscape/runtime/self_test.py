@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscape.core.perturbation import displaced
-from onnxscape.errors import SelfTestError
+from onnxscape.errors import SelfTestError, UnsupportedModelError
 from onnxscape.graph.canonical import canonical_of
 from onnxscape.graph.prepared import rebuilt
 from onnxscape.runtime.sessions import open_session, run, session_options
@@ -45,8 +45,10 @@ def user_outputs(
     threads: int,
     precision: str = "fp32",
     model: bytes | None = None,
-) -> NDArray[Any]:
+) -> dict[str, Any]:
     """Run the user's file as it is (but for training mode), or one rebuilt from it.
+
+    A file of half floats that cannot be run here as it is, is run in float32.
 
     Args:
         file: The model.
@@ -57,19 +59,36 @@ def user_outputs(
         model: Bytes to run instead of the file's own.
 
     Returns:
-        Its first output [batch, ...].
+        Its outputs by name: arrays [batch, ...], or what else the file computes.
+
+    Raises:
+        UnsupportedModelError: If it cannot be run.
     """
+    options = session_options(threads)
     if model is None:
-        training = "training" in canonical_of(file, precision).loosened
+        loosened = canonical_of(file, precision).loosened
+        training = "training" in loosened
         model = rebuilt(file, {}, precision=precision) if training else file.runnable()
-    session = open_session(model, device, session_options(threads))
+        try:
+            session = open_session(model, device, options)
+        except UnsupportedModelError:
+            if precision == "native" or not loosened & HALVES:
+                raise
+            model = rebuilt(file, {}, precision=precision)
+            session = open_session(model, device, options)
+    else:
+        session = open_session(model, device, options)
     wanted = {value.name: _FLOATS.get(value.type) for value in session.get_inputs()}
     cast = {
         name: array.astype(dtype) if (dtype := wanted.get(name)) is not None else array
         for name, array in feeds.items()
     }
-    return run(session, [file.outputs[0].name], cast)[0]
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, run(session, names, cast), strict=True))
 
+
+HALVES = frozenset({"float16", "bfloat16"})
+"""Precisions that not every device computes in."""
 
 _FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
 """What the same input is of in the user's file and in its canonical form."""
@@ -112,6 +131,7 @@ def self_test(
     feeds: Mapping[str, NDArray[np.generic]],
     center: NDArray[Any],
     *,
+    output: str,
     device: Device,
     threads: int,
     precision: str = "fp32",
@@ -126,6 +146,7 @@ def self_test(
         eta: Direction of beta.
         feeds: The first batch, by input name, without labels.
         center: What the user's file makes of it.
+        output: Name of the output that is compared.
         device: Where both run.
         threads: Threads within one operator.
         precision: Arithmetic of the forward pass.
@@ -140,7 +161,7 @@ def self_test(
     alpha, beta = PERTURBED
     moved = moved_parameters(parameters, delta, eta, alpha, beta)
     model = rebuilt(file, moved, precision=precision)
-    expected = user_outputs(file, feeds, device=device, threads=threads, model=model)
+    expected = user_outputs(file, feeds, device=device, threads=threads, model=model)[output]
     where = f"at alpha = {alpha:g}, beta = {beta:g}"
     # The rebuilt file rounds like ours, unless half floats do.
     halves = precision == "native" and loosened & {"float16"}

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 
 import onnxscape as ox
-from onnxscape.errors import ModelFileError, NoParametersError, UnsupportedModelError
+from onnxscape.errors import NoParametersError, UnsupportedModelError
 
 HERE = Path(__file__).parent
 MODELS = HERE / "models"
 THREE_POINTS = ((0.5, -0.5), (-0.5, 0.0), (0.0, 0.5))
 
 REFUSED = {
-    "cnn_torch_legacy_opset9": (UnsupportedModelError, "operator set 11 or newer"),
-    "cnn_torch_legacy_training": (UnsupportedModelError, "training mode.*model.eval"),
     "convhead_torch_legacy_nofolding": (UnsupportedModelError, r"\[96, 10, 1, 1\]"),
     "logistic_skl2onnx_tensors": (
         NoParametersError,
@@ -35,22 +34,13 @@ REFUSED = {
 OTHER_FUNCTIONS = {
     # Two tensors for one weight, the second transposed: nothing in the file tells.
     "autoencoder_torch_dynamo_optimized",
+    # Tracing it in training mode moved torch's running statistics.
+    "cnn_torch_legacy_training",
     "mlp_keras_softmax",
-    "mlp_half",  # evaluated in its own precision
 }
 """Fixtures that are evaluated but are not the same function of their weights."""
 
-COMPUTED = (
-    "graph.operands.resolve() follows views only: a weight that the graph computes from "
-    "initializers alone ({}) is not moved, though it is one at its operator's input"
-)
-DEFECTS = {
-    "cnn_torch_legacy_weightnorm": COMPUTED.format("ReduceL2, Div, Mul"),
-    "mlp_torch_legacy_weightnorm": COMPUTED.format("ReduceL2, Div, Mul"),
-    "cross_torch_dynamo_packed": COMPUTED.format("Split"),
-    "mlp_skl2onnx_untyped": "graph.model_file._signature() refuses an output without a type, "
-    "though ONNX Runtime infers it; skl2onnx's own way to cut a graph writes such files",
-}
+DEFECTS: dict[str, str] = {}
 """Fixture to why it does not have its network's surface yet."""
 
 EVALUATED = sorted(
@@ -169,9 +159,8 @@ def test_all_exports_of_a_network_have_its_one_surface(fixture, evaluated, truth
     "fixture",
     sorted(
         (set(EVALUATED) | OTHER_FUNCTIONS)
-        # these two are not evaluated at all yet
-        - {"mlp_torch_legacy_weightnorm", "mlp_skl2onnx_untyped"}
-        - {"mlp_half"}
+        # the edited files are in training mode, or round what they are given to float16
+        - {"cnn_torch_legacy_training", "mlp_half"}
     ),
 )
 def test_points_equal_the_file_with_edited_weights(fixture, evaluated, truth):
@@ -181,19 +170,9 @@ def test_points_equal_the_file_with_edited_weights(fixture, evaluated, truth):
         assert ours == pytest.approx(truth.loss_at(fixture, delta, eta, alpha, beta), rel=1e-4)
 
 
-def marked_refusals():
-    reason = (
-        "graph.canonical.canonical() turns onnx-ir's NotImplementedError for a map output "
-        "(ZipMap) into a ModelFileError 'the graph is broken', before outputs are counted"
-    )
-    defects = {"mlp_skl2onnx_zipmap": xfail(reason, ModelFileError)}
-    return [
-        pytest.param(name, *case, marks=defects.get(name, ()))
-        for name, case in sorted(REFUSED.items())
-    ]
-
-
-@pytest.mark.parametrize(("fixture", "error", "message"), marked_refusals())
+@pytest.mark.parametrize(
+    ("fixture", "error", "message"), [(name, *case) for name, case in REFUSED.items()]
+)
 def test_what_cannot_be_handled_is_refused_with_its_reason(fixture, error, message, evaluate):
     with pytest.raises(error, match=message) as raised:
         evaluate(fixture)
@@ -256,6 +235,21 @@ def test_a_tied_weight_that_the_export_copied_is_warned_of(evaluated):
     (text,) = warnings
     assert "encode.weight and " in text
     assert "hold the same values" in text
+
+
+def test_a_file_in_training_mode_is_evaluated_as_in_inference(evaluated, evaluate, truth):
+    landscape, _, warnings = evaluated("cnn_torch_legacy_training")
+    assert len(warnings) == 3
+    assert all("in training mode: its stored statistics are used" in w for w in warnings)
+    model = onnx.load(MODELS / "cnn_torch_legacy_training.onnx")
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            del node.output[1:]
+            next(a for a in node.attribute if a.name == "training_mode").i = 0
+    inference = ox.evaluate(
+        model, truth.samples(), grid="3x3", radius=0.5, seed=truth.seed, samples="all"
+    )
+    np.testing.assert_allclose(landscape.loss, inference.loss, rtol=1e-5)
 
 
 def test_the_fixtures_are_small_and_say_nothing_of_the_machine(truth):

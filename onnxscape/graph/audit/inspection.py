@@ -18,7 +18,6 @@ from onnxscape.graph.audit.evidence import (
     Evidence,
     count_operators,
     find_uses,
-    last_operator,
     stored_types,
     unused_tensors,
 )
@@ -26,6 +25,7 @@ from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, To
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
+from onnxscape.graph.outputs import last_operator
 from onnxscape.graph.parameters import find_parameters
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _evidence(
         uses=find_uses(graph),
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
-        ends={str(value.name): last_operator(value) for value in graph.outputs},
+        ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
         batch=sizes.pop() if len(sizes) == 1 else None,
         batch_made_dynamic=False,
         native=precision == "native",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
+
 from onnxscape.core.filters import FilterLayout, Reshape, Transpose
 from onnxscape.graph.operators.rules import WeightRule, along, attribute, no_channels
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from onnxscape.graph.operators.rules import Channels, Shape
 
 
@@ -78,6 +78,26 @@ def _embedding(node: ir.Node, shape: Shape) -> FilterLayout | None:
 
 GATHER = WeightRule(_gather_axis, _embedding, no_channels)
 """[vocabulary, dim]: a row is a token. Vectors are looked up for other ends than to learn."""
+
+
+def _first_rows(node: ir.Node, shape: Shape) -> FilterLayout | None:
+    """Return the layout of a table whose first rows are added to what a model computes."""
+    operands = [None, *map(_integers, node.inputs[1:4])]
+    added = {use.node.op_type for use in node.outputs[0].uses()} <= _ADDING
+    if len(operands) < 4 or operands[1] != [0] or operands[3] != [0] or not added:
+        return None
+    return FilterLayout.along(shape, (0,)) if len(shape) == 2 and is_table(shape) else None
+
+
+def _integers(value: ir.Value | None) -> list[int] | None:
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy().ravel().tolist()
+
+
+_ADDING = frozenset({"Add", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
+
+SLICE = WeightRule(_first, _first_rows, no_channels)
+"""[positions, dim]: what ONNX Runtime makes of looking up the positions 0, 1, 2, ..."""
 
 
 def _rows(_node: ir.Node, shape: Shape) -> FilterLayout | None:

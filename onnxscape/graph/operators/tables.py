@@ -16,6 +16,7 @@ from onnxscape.graph.operators.layers import (
     EMBEDDING,
     GATHER,
     PROJECTION,
+    SLICE,
     STACKED_ROWS,
 )
 from onnxscape.graph.operators.products import (
@@ -54,6 +55,7 @@ WEIGHTS: Mapping[Slot, WeightRule] = {
     ("RNN", 1): STACKED_ROWS,
     ("RNN", 2): STACKED_ROWS,
     ("Gather", 0): GATHER,
+    ("Slice", 0): SLICE,
     ("com.microsoft.FusedConv", 1): ACTIVATED_CONV,
     ("com.microsoft.NhwcConv", 1): ACTIVATED_CONV,
     ("com.microsoft.NhwcFusedConv", 1): ACTIVATED_CONV,
@@ -158,7 +160,7 @@ LINEAR = frozenset(
 CARRIERS = (
     LINEAR
     | frozenset(ARITHMETIC)
-    | frozenset({"Gather", "Identity", "Cast", "Reshape", "Transpose", "Flatten"})
+    | frozenset({"Gather", "Slice", "Identity", "Cast", "Reshape", "Transpose", "Flatten"})
     | frozenset({"Squeeze", "Unsqueeze", "PRelu", "BatchNormalization"})
     | frozenset({"InstanceNormalization", "GroupNormalization", "LayerNormalization"})
     | frozenset({"RMSNormalization", "SimplifiedLayerNormalization"})

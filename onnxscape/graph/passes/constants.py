@@ -60,13 +60,18 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
     _remove_unused_views(model)
 
 
-def _is_constant(node: ir.Node) -> bool:
-    """Return whether a node can be computed ahead."""
+def _may_be_computed(node: ir.Node) -> bool:
     return (
         node.op_type in SIZES
         and node.domain in {"", "ai.onnx"}
         and not any(output.is_graph_output() for output in node.outputs)
-        and all(value is None or resolve(value) is not None for value in node.inputs)
+    )
+
+
+def _is_constant(node: ir.Node) -> bool:
+    """Return whether a node can be computed now."""
+    return _may_be_computed(node) and all(
+        value is None or resolve(value) is not None for value in node.inputs
     )
 
 
@@ -84,13 +89,15 @@ def _sources(node: ir.Node) -> set[str]:
 
 def _shared_sources(model: ir.Model) -> set[str]:
     """Return the weights that are operands of a layer and are computed with, too."""
+    constant: set[ir.Value | None] = {None, *model.graph.initializers.values()}
     computed: set[str] = set()
     used: set[str] = set()
     for node in model.graph.all_nodes():
-        if _is_view(node):
-            continue
-        constant = _is_constant(node) and node.op_type not in {"Shape", "Size"}
-        (computed if constant else used).update(_sources(node))
+        ahead = _may_be_computed(node) and constant.issuperset(node.inputs)
+        if ahead:
+            constant.update(node.outputs)
+        if not _is_view(node) and node.op_type not in {"Shape", "Size"}:
+            (computed if ahead else used).update(_sources(node))
     return {name for name in computed & used if _is_weight(model.graph.initializers.get(name))}
 
 

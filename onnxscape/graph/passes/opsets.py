@@ -59,7 +59,7 @@ def with_supported_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def converted_bytes(content: bytes) -> bytes:
-    """Convert a serialized model to `MIN_OPSET`; called in the child process."""
+    """Return a serialized model in `MIN_OPSET`; called in the child process."""
     model = onnx.ModelProto.FromString(content)
     converted: onnx.ModelProto = version_converter.convert_version(model, MIN_OPSET)
     return converted.SerializeToString()

@@ -37,7 +37,7 @@ def keep_tensor_outputs(proto: onnx.ModelProto) -> bool:
 
 
 def _open_maps(proto: onnx.ModelProto) -> bool:
-    """Turn each ZipMap that makes an output into an Identity, and say whether there is one."""
+    """Return whether there were ZipMaps at outputs, after making them Identities."""
     outputs = {value.name: value for value in proto.graph.output}
     found = [
         node

@@ -127,7 +127,7 @@ class Operator:
         return self.tensor(slot, (array * np.asarray(scale)).astype(np.float32))
 
     def add(self, op: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        """Add a node with one output and return that."""
+        """Return the output of a new node."""
         return self.new.add(op, list(inputs), **attributes).outputs[0]
 
     def kept(self, *names: str) -> dict[str, ir.Attr]:
@@ -143,13 +143,13 @@ class Operator:
         return self.add("Sub", value, self.add("Cast", offset, to=_FLOAT))
 
     def finish(self, value: ir.Value) -> bool:
-        """Put the new nodes in for an operator of one output."""
+        """Return True, after putting the new nodes in for an operator of one output."""
         self.new.finish([self.node.outputs[0]], [value])
         return True
 
 
 def _q_linear_conv(op: Operator) -> bool:
-    """x, scale, zero; w, scale, zero; y scale, zero; bias (int32, scale of x * of w)."""
+    """Return whether x, scale, zero; w, scale, zero; y scale, zero; bias were rewritten."""
     if op.array(3) is None or not op.constant(4, 5, 8) or not op.single(1):
         return False
     x = op.add("DequantizeLinear", op.value(0), op.value(1), op.value(2))
@@ -160,7 +160,7 @@ def _q_linear_conv(op: Operator) -> bool:
 
 
 def _q_linear_matmul(op: Operator) -> bool:
-    """a, scale, zero; b, scale, zero; y scale, zero."""
+    """Return whether a, scale, zero; b, scale, zero; y scale, zero were rewritten."""
     if op.array(3) is None or not op.constant(4, 5) or not op.single(1, 6):
         return False
     a = op.add("DequantizeLinear", op.value(0), op.value(1), op.value(2))
@@ -169,7 +169,7 @@ def _q_linear_matmul(op: Operator) -> bool:
 
 
 def _q_gemm(op: Operator) -> bool:
-    """a, scale, zero; b, scale, zero; c (int32); y scale, zero: both or none."""
+    """Return whether a, scale, zero; b, scale, zero; c; y scale, zero were rewritten."""
     if op.array(3) is None or not op.constant(4, 5, 6) or not op.single(1):
         return False
     found = op.node.attributes.get("alpha")
@@ -208,7 +208,7 @@ def _integer(op: str) -> Callable[[Operator], bool]:
 
 
 def _matmul_integer_to_float(op: Operator) -> bool:
-    """a, b; scale of a, of b; zero of a, of b; bias."""
+    """Return whether a, b; scale of a, b; zero of a, b; bias were rewritten."""
     if op.array(1) is None or not op.constant(3, 5):
         return False
     a = op.add("Mul", op.centered(0, 4), op.value(2))
@@ -218,7 +218,7 @@ def _matmul_integer_to_float(op: Operator) -> bool:
 
 
 def _dynamic_quantize_matmul(op: Operator) -> bool:
-    """A (float); b; scale of b; zero of b; bias."""
+    """Return whether a (float); b; scale of b; zero of b; bias were rewritten."""
     if op.array(1) is None or not op.constant(2, 3):
         return False
     quantized = op.new.add("DynamicQuantizeLinear", [op.value(0)], outputs=3)
@@ -229,7 +229,9 @@ def _dynamic_quantize_matmul(op: Operator) -> bool:
 
 
 def _dynamic_quantize_lstm(op: Operator) -> bool:
-    """X, W [dirs, in, 4H], R [dirs, H, 4H], B, lengths, h, c, P; scale and zero of W, of R.
+    """Return whether X, W, R, B, lengths, h, c, P; scale and zero of W, R were rewritten.
+
+    W is [directions, in, 4H], R [directions, H, 4H]: a float LSTM takes them transposed.
 
     What its states are rounded to inside cannot be said with a float LSTM: they are not.
     """
@@ -257,7 +259,7 @@ def _by_direction(array: NDArray[Any] | None, rank: int) -> NDArray[Any] | None:
 
 
 def _matmul_n_bits(op: Operator) -> bool:
-    """A; B packed; scales; zero points; g_idx; bias: A @ W^T, W [N, K]."""
+    """Return whether A; packed W; scales; zero points; g_idx; bias were rewritten: A @ W^T."""
     bits = attribute(op.node, "bits", 4)
     packed, scales, zero_points = (op.array(slot) for slot in (1, 2, 3))
     if packed is None or scales is None or bits not in {2, 4, 8} or not op.constant(3):
@@ -272,7 +274,7 @@ def _matmul_n_bits(op: Operator) -> bool:
         bits=bits,
         block=attribute(op.node, "block_size", 0),
     )
-    turned = op.add("Transpose", op.tensor(1, w), perm=[1, 0])
+    turned = op.add("Transpose", op.tensor(1, w.astype(scales.dtype)), perm=[1, 0])
     y = op.add("MatMul", op.value(0), turned)
     bias = op.value(5)
     return op.finish(y if bias is None else op.add("Add", y, bias))

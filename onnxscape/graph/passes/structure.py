@@ -85,7 +85,7 @@ def name_tensor(value: ir.Value) -> None:
 
 
 def names_in(model: ir.Model) -> Counter[str]:
-    """Count how many values of a model and its bodies have each name."""
+    """Return how many values of a model and its bodies have each name."""
     names: Counter[str] = Counter()
     for graph in model.graphs():
         names.update(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.operands import constant_array
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from onnxscape.graph.passes.notes import Notes
 
 _REMEDY = "export the model in evaluation mode (model.eval())"

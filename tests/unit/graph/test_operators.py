@@ -502,7 +502,7 @@ def check_axes(run_model, edited):
 
 def test_there_is_a_case_for_every_row_of_the_table():
     rows = {(f"{case.domain}.{case.op}".lstrip("."), case.slot) for case in CASES.values()}
-    assert rows | SAME_RULE.keys() == set(WEIGHTS)
+    assert rows | SAME_RULE.keys() | {("Slice", 0)} == set(WEIGHTS)  # that one is below
     assert not rows & SAME_RULE.keys()
     for row, other in SAME_RULE.items():
         assert WEIGHTS[row] is WEIGHTS[other]
@@ -659,3 +659,48 @@ def test_an_operator_of_another_domain_is_not_known(make_model, analysed):
     w = np.ones((3, 4), np.float32)
     found = analysed(make_model([custom], {"x": [2, 3]}, {"y": [2, 4]}, {"w": w}))
     assert found.parameters["w"].role == "constant"
+
+
+@pytest.fixture
+def positions(make_model):
+    """Returns a model that adds the first rows of a table, as many as the input has."""
+
+    def make(start=0, adds="Add"):
+        nodes = [
+            node("Shape", ["x"], "shape"),
+            node("Slice", ["shape", "one", "two", "zero"], "length"),
+            node("Slice", ["table", "start", "length", "zero"], "rows"),
+            node(adds, ["x", "rows"], "y"),
+        ]
+        tensors = {
+            "table": np.float32(np.random.default_rng(0).standard_normal((7, 4))),
+            "start": np.array([start]),
+            **{name: np.array([i]) for i, name in enumerate(("zero", "one", "two"))},
+        }
+        return make_model(nodes, {"x": ["n", "t", 4]}, {"y": ["n", "t", 4]}, tensors)
+
+    return make
+
+
+def test_the_first_rows_of_a_table_make_their_positions(
+    positions, analysed, edited, run_model
+):
+    model = positions()
+    table = analysed(model).parameters["table"]
+    assert (table.role, table.op, table.filter_axis) == ("weight", "Slice", 0)
+    x = {"x": np.zeros((2, 5, 4), np.float32)}
+    (center,) = run_model(model, x)
+    for j, row in enumerate(table.layout.to_filters(np.eye(28).reshape(28, 7, 4).sum(0))):
+        assert row.tolist() == [1, 1, 1, 1]
+        values = table.layout.to_filters(table.values).copy()
+        values[j] += 1
+        moved = edited(model, {"table": table.layout.from_filters(values)})
+        (y,) = run_model(moved, x)
+        assert np.unique(np.nonzero(y != center)[1]).tolist() == ([j] if j < 5 else [])
+
+
+@pytest.mark.parametrize("options", [{"start": 1}, {"adds": "Mul"}])
+def test_other_pieces_of_a_table_are_no_embedding(options, positions, analysed):
+    found = analysed(positions(**options))
+    assert found.parameters["table"].role == "constant"
+    assert "tensor 'table' [7, 4] of Slice is not moved" in found.warnings[0]

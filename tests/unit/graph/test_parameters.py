@@ -195,26 +195,14 @@ def test_half_precision_weights_are_found(kind, make_model, analysed):
     )
 
 
-def test_a_weight_of_integers_is_warned_about(make_model, analysed):
-    model = make_model(
-        [node("MatMul", ["x", "w"], "y")],
-        {"x": ["n", 3]},
-        {"y": ["n", 4]},
-        {"w": np.ones((3, 4), np.int32)},
-        types={"x": onnx.TensorProto.INT32, "y": onnx.TensorProto.INT32},
-    )
-    found = analysed(model)
-    assert found.parameters == {}
-    assert found.warnings == ("weight 'w' is int32 and is not moved",)
-
-
 def test_half_precision_weights_are_moved_in_float32(make_model, analysed):
+    half = onnx.TensorProto.FLOAT16
     model = make_model(
         [node("MatMul", ["x", "w"], "y")],
         {"x": ["n", 3]},
         {"y": ["n", 4]},
         {"w": tensor(3, 4).astype(np.float16)},
-        types={"x": onnx.TensorProto.FLOAT16, "y": onnx.TensorProto.FLOAT16},
+        types={"x": half, "y": half},
     )
     found = analysed(model)
     assert roles(found) == {"w": "weight"}
@@ -230,6 +218,19 @@ def test_half_precision_weights_can_be_kept(make_model):
     (weight,), _ = analyse(read_model(model), precision="native")
     assert weight.values.dtype == np.float16
     assert (weight.values == w).all()
+
+
+def test_a_weight_of_integers_is_warned_about(make_model, analysed):
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": np.ones((3, 4), np.int32)},
+        types={"x": onnx.TensorProto.INT32, "y": onnx.TensorProto.INT32},
+    )
+    found = analysed(model)
+    assert found.parameters == {}
+    assert found.warnings == ("weight 'w' is int32 and is not moved",)
 
 
 def test_weights_that_are_not_finite_are_warned_about(make_model, analysed):

@@ -60,7 +60,7 @@ def test_the_same_point_gives_the_same_bits_whatever_came_between(case, strategy
 def test_folding_normalizations_does_not_change_the_result(case, strategy):
     names = set(case.delta.tensors)
     unfolded = prepare(
-        case.file, case.parameters, moved=names, loss="cross-entropy", fold=False
+        case.file, case.parameters, moved=names, loss=case.prepared.head.loss, fold=False
     )
     assert (case.prepared.folded, unfolded.folded) == (3, 0)
     evaluators = case.make(strategy), case.make(strategy, prepared=unfolded)
@@ -130,7 +130,7 @@ def test_batches_hold_every_sample_once_in_order(case):
     x = np.concatenate([part.feeds["input"] for part in cut])
     y = np.concatenate([part.feeds[LABELS] for part in cut])
     assert np.array_equal(x, case.samples.inputs["input"])
-    assert np.array_equal(y, case.samples.labels[:, None])
+    assert np.array_equal(y, case.samples.labels)
     assert all(np.shares_memory(p.feeds["input"], case.samples.inputs["input"]) for p in cut)
 
 
@@ -142,17 +142,26 @@ def test_padding_repeats_the_last_sample(case):
     assert (last.feeds[LABELS][44:] == case.samples.labels[-1]).all()
 
 
-def test_padded_rows_are_not_collected():
-    collector = Collector(3, hits=True)
-    rows = np.array([[1.0], [2.0], [9.0]]), np.array([[True], [False], [True]])
+def test_padded_rows_are_not_collected(case):
+    three = dataclasses.replace(
+        case.samples,
+        inputs={"input": case.samples.inputs["input"][:3]},
+        labels=case.samples.labels[:3],
+        population=3,
+    )
+    collector = Collector(case.prepared, three)
+    rows = np.array([[1.0], [2.0], [9.0]]), np.array([[1.0], [0.0], [1.0]])
     collector.add([*rows], 2)
     collector.add([*rows], 1)
-    assert collector.losses.tolist() == [1.0, 2.0, 1.0]
-    assert collector.hits.tolist() == [True, False, True]
+    assert collector.summary() == {
+        "loss": pytest.approx(4 / 3),
+        "loss_stderr": 0.0,
+        "accuracy": pytest.approx(2 / 3),
+    }
 
 
-def test_without_a_meaning_of_right_there_are_no_hits(case):
+def test_only_what_is_asked_for_leaves_the_graph(case):
     prepared = case.prepared
-    head = dataclasses.replace(prepared.head, metrics=())
+    head = dataclasses.replace(prepared.head, results=prepared.head.results[:1])
     evaluator = case.make(ConstantSessions, prepared=dataclasses.replace(prepared, head=head))
     assert set(evaluator.evaluate(0.0, 0.0)) == {"loss", "loss_stderr"}
