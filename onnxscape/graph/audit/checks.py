@@ -51,12 +51,18 @@ def _probabilities(evidence: Evidence) -> Iterator[str]:
 
 
 def _outputs(evidence: Evidence) -> Iterator[str]:
-    """Yield that one of several outputs has to be chosen."""
-    if len(evidence.ends) > 1:
-        yield (
-            f"the model has {len(evidence.ends)} outputs ({listed(evidence.ends)}), and a "
-            "loss is computed from one. Choose it with --output NAME"
-        )
+    """Yield which of several outputs counts."""
+    if len(evidence.ends) < 2:
+        return
+    taken = (
+        "say which one by --output NAME"
+        if evidence.output is None
+        else f"{evidence.output} unless you say another by --output NAME"
+    )
+    yield (
+        f"the model has {len(evidence.ends)} outputs ({listed(evidence.ends)}), and a plot "
+        f"shows a loss of one: {taken}"
+    )
 
 
 def _fixed_batch(evidence: Evidence) -> Iterator[str]:

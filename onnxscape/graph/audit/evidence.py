@@ -43,6 +43,7 @@ class Evidence:
             DequantizeLinear makes of one, to its element type in the file.
         operators: Operator type to how often it occurs in the user's file.
         ends: Name of each output to the operator that makes its values; None where none does.
+        output: Name of the output that a loss is computed from; None if the user has to say.
         batch: Size of the batch that the file demands; None if it is free.
         batch_made_dynamic: Whether that demand was proven needless and lifted.
         native: Whether the file's own precision is kept.
@@ -56,6 +57,7 @@ class Evidence:
     types: Mapping[str, str]
     operators: Mapping[str, int]
     ends: Mapping[str, str | None]
+    output: str | None
     batch: int | None
     batch_made_dynamic: bool
     native: bool

@@ -10,7 +10,7 @@ import numpy as np
 from onnxscape.core.direction import Ignore
 from onnxscape.core.parameter import Role
 from onnxscape.core.selection import Overrides, perturbed
-from onnxscape.errors import UsageError
+from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.graph.audit.checks import concerns
 from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.evidence import (
@@ -25,7 +25,7 @@ from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, To
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
-from onnxscape.graph.outputs import last_operator
+from onnxscape.graph.outputs import choose_output, last_operator
 from onnxscape.graph.parameters import find_parameters
 
 if TYPE_CHECKING:
@@ -139,11 +139,19 @@ def _evidence(
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
         ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
+        output=_output(file),
         batch=sizes.pop() if len(sizes) == 1 else None,
         batch_made_dynamic=False,
         native=precision == "native",
         unused=unused_tensors(file.proto),
     )
+
+
+def _output(file: ModelFile) -> str | None:
+    try:
+        return choose_output(file, None)
+    except UnsupportedModelError:
+        return None
 
 
 def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
@@ -153,7 +161,6 @@ def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
     for p in evidence.parameters:
         if p.role is Role.WEIGHT:
             types[evidence.types.get(p.name, str(p.values.dtype))] += p.values.size
-    proposed = [PROPOSED[end] for end in evidence.ends.values() if end in PROPOSED]
     return ModelFacts(
         name=file.name,
         bytes=len(file.content),
@@ -170,5 +177,5 @@ def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
         batch_made_dynamic=evidence.batch_made_dynamic,
         batch_norms=evidence.operators.get("BatchNormalization", 0),
         folded_batch_norms=folded,
-        loss=proposed[0] if proposed else None,
+        loss=PROPOSED.get(evidence.ends.get(evidence.output or "") or ""),
     )

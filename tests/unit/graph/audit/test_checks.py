@@ -177,6 +177,13 @@ def test_several_outputs_want_a_choice(dense_model):
     model = dense_model(np.eye(3, 2), np.zeros(2), outputs=("out", "other"))
     text = text_of(ox.inspect(model), Kind.OUTPUTS)
     assert text.startswith("the model has 2 outputs (out, other)")
+    assert text.endswith("say which one by --output NAME")
+
+
+def test_the_only_output_of_numbers_is_chosen():
+    audit = of_export("mlp_skl2onnx_tensors")
+    assert "probabilities unless you say another" in text_of(audit, Kind.OUTPUTS)
+    assert audit.model.loss == "log-loss"
 
 
 @pytest.mark.parametrize(("batch", "size"), [(7, 7), ("batch", None)])
