@@ -53,6 +53,14 @@ class Preprocessing:
             text = f"({text} - {_listed(self.mean or (0.0,))}) / {_listed(self.std or (1.0,))}"
         return text
 
+    def as_json(self) -> dict[str, object]:
+        """Return it as plain JSON values."""
+        return {
+            "scale": self.scale,
+            "mean": None if self.mean is None else list(self.mean),
+            "std": None if self.std is None else list(self.std),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.loss import IGNORE_INDEX, Labels
+from onnxscape.core.loss import Labels
 from onnxscape.core.samples import Samples
 from onnxscape.data.dataset import Preprocessing, first_where
-from onnxscape.data.labels import class_labels, float_targets, sample_weights
+from onnxscape.data.labels import sample_weights
 from onnxscape.data.layout import Arrangement, arrange
 from onnxscape.data.matching import match_inputs
-from onnxscape.data.next_token import next_token_labels
 from onnxscape.data.preprocessing import apply, is_floating, resolve
 from onnxscape.data.subset import subset_indices
+from onnxscape.data.wanted_labels import WantedLabels
 from onnxscape.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from onnxscape.core.samples import TensorSignature
     from onnxscape.data.dataset import Dataset
-    from onnxscape.data.matching import Matching
 
 
 def prepare_samples(
@@ -74,21 +72,16 @@ def prepare_samples(
         UsageError: If an option means nothing.
     """
     match = match_inputs(dataset, inputs)
-    optional = next_token or labels in {Labels.NONE, Labels.ANY}
-    if dataset.labels is None and not optional:
-        raise DataError(
-            f"{dataset.name} has no labels: expected labels under 'y', got "
-            f"{dataset.contents()}; name the array that holds them 'y', or use a loss that "
-            "takes none"
-        )
+    wanted = WantedLabels(labels, classes, positions, ignore_index, next_token)
+    wanted.check_there(dataset)
     steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
     by_default = scale is None and mean is None and std is None
-    if len(inputs) > 1 and not by_default:
+    batched = [signature for signature in inputs if signature.name in match.arrays]
+    if len(batched) > 1 and not by_default:
         raise DataError(
             f"--scale, --mean and --std need a model with one input, this one has "
-            f"{len(inputs)}; store the values of {dataset.name} preprocessed"
+            f"{len(batched)}; store the values of {dataset.name} preprocessed"
         )
-    batched = [signature for signature in inputs if signature.name in match.arrays]
     arrangements = {
         signature.name: arrange(
             match.fields[signature.name],
@@ -103,26 +96,21 @@ def prepare_samples(
         _check_finite(array, match.fields[name], dataset.name)
     digest = dataset.digest()
     chosen = subset_indices(digest, len(dataset), samples)
-    wanted = _Wanted(labels, classes, positions, ignore_index, next_token)
-    ready = _labels(dataset, inputs, match, wanted, chosen)
+    ready = wanted.of(dataset, inputs, match, chosen)
+    weights = match.weights
+    if weights is not None:
+        weights = sample_weights(weights, name=dataset.name, chosen=chosen)
     arrays, done = {}, {}
     for signature in batched:
-        array, arrangement = match.arrays[signature.name], arrangements[signature.name]
+        name = signature.name
         own = not is_floating(signature.dtype) and by_default  # the model does its own scaling
         step = Preprocessing() if own else steps
-        arrays[signature.name] = apply(
-            array if len(chosen) == len(array) else array[chosen],
-            arrangement,
-            step,
-            signature,
-            field=match.fields[signature.name],
+        array = match.arrays[name]
+        taken = array if len(chosen) == len(array) else array[chosen]
+        arrays[name] = apply(
+            taken, arrangements[name], step, signature, field=match.fields[name]
         )
-        done[signature.name] = {
-            "layout": arrangement.text,
-            "scale": step.scale,
-            "mean": None if step.mean is None else list(step.mean),
-            "std": None if step.std is None else list(step.std),
-        }
+        done[name] = {"layout": arrangements[name].text, **step.as_json()}
     _check_axes(batched, arrays)
     return Samples(
         inputs=arrays,
@@ -131,74 +119,13 @@ def prepare_samples(
         name=dataset.name,
         digest=digest,
         preprocessing=done,
-        weights=None
-        if match.weights is None
-        else sample_weights(match.weights, name=dataset.name, chosen=chosen),
+        weights=weights,
         constants={
             signature.name: _constant(match.constants[signature.name], signature)
             for signature in inputs
             if signature.name in match.constants
         },
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What the loss wants of labels, as `prepare_samples` was told."""
-
-    kind: Labels
-    classes: int | None
-    positions: int | None
-    ignore_index: int | None
-    next_token: bool
-
-
-def _labels(
-    dataset: Dataset,
-    inputs: Sequence[TensorSignature],
-    match: Matching,
-    wanted: _Wanted,
-    chosen: NDArray[np.int64],
-) -> NDArray[Any] | None:
-    # The labels of the chosen samples.
-    if wanted.kind is Labels.NONE:
-        return None
-    ignored = wanted.ignore_index
-    if wanted.next_token:
-        ignored = IGNORE_INDEX if ignored is None else ignored
-        found = next_token_labels(
-            dataset,
-            inputs,
-            match,
-            classes=wanted.classes,
-            ignore_index=ignored,
-            chosen=chosen,
-        )
-        return _counted(found, ignored, dataset.name)
-    if dataset.labels is None:
-        return None
-    if wanted.kind is Labels.VALUES:
-        return float_targets(dataset.labels, name=dataset.name, chosen=chosen)
-    if wanted.kind is Labels.ANY:
-        return np.ascontiguousarray(dataset.labels[chosen])
-    found = class_labels(
-        dataset.labels,
-        classes=wanted.classes,
-        positions=wanted.positions,
-        ignore_index=ignored,
-        name=dataset.name,
-        chosen=chosen,
-    )
-    return _counted(found, ignored, dataset.name)
-
-
-def _counted(labels: NDArray[np.int64], ignored: int | None, name: str) -> NDArray[np.int64]:
-    if ignored is not None and (labels == ignored).all():
-        raise DataError(
-            f"all labels of the {len(labels)} samples used of {name} are {ignored}, which is "
-            "to be ignored: none counts"
-        )
-    return labels
 
 
 def _constant(value: NDArray[Any], signature: TensorSignature) -> NDArray[Any]:

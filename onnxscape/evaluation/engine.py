@@ -7,15 +7,15 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from onnxscape.errors import SpecConflictError, UsageError
 from onnxscape.graph.prepared import prepare
 from onnxscape.runtime.devices import Device, find_device, usable_cores
-from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
-from onnxscape.runtime.self_test import self_test, user_outputs
+from onnxscape.runtime.planning import make_evaluator, make_plan
+from onnxscape.runtime.self_test import self_test
+from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from onnxscape.core.plan import Plan
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest
     from onnxscape.runtime.evaluator import PointEvaluator
+
+_TESTED_SAMPLES = 32
+"""Samples of the self-test, where the user's file takes them only in small pieces."""
 
 _PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
@@ -79,22 +82,26 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         precision=request.precision,
     )
     plan = make_plan(
-        inputs.file.inputs,
         inputs.samples,
         device,
         strategy=request.strategy or (recorded.strategy if recorded else None),
         batch=_wanted_batch(request, recorded),
+        demanded=prepared.demanded_batch,
         folded=prepared.folded > 0,
         outputs=math.prod(loss.shape),
     )
     if recorded is not None:
         _check_recorded(plan, recorded, observer)
         plan = recorded
-    demanded = fixed_batch(inputs.file.inputs)
-    feeds = _first_batch(inputs.samples, plan.batch, pad=demanded is not None)
-    center = user_outputs(
-        inputs.file, feeds, device=device, threads=threads, precision=request.precision
-    )[loss.output]
+    if prepared.batch is not None:
+        observer.note(f"the model was {prepared.batch}")
+    user = UserModel(
+        file=inputs.file,
+        device=device,
+        threads=threads,
+        precision=request.precision,
+        pieces=None if prepared.batch is None else prepared.batch.size,
+    )
     evaluator = make_evaluator(
         plan,
         prepared,
@@ -103,20 +110,16 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         inputs.eta,
         device=device,
         threads=threads,
-        pad=demanded is not None,
+        pad=prepared.demanded_batch is not None,
     )
     self_test(
         evaluator,
-        inputs.file,
+        user,
         inputs.parameters,
         inputs.delta,
         inputs.eta,
-        feeds,
-        center,
+        _first_samples(inputs.samples, plan.batch, user.pieces),
         output=loss.output,
-        device=device,
-        threads=threads,
-        precision=request.precision,
     )
     return Engine(evaluator, plan, device, threads)
 
@@ -155,12 +158,16 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
         )
 
 
-def _first_batch(samples: Samples, size: int, *, pad: bool) -> dict[str, NDArray[np.generic]]:
-    feeds = {name: array[:size] for name, array in samples.inputs.items()}
-    missing = size - min(len(samples), size)
-    if pad and missing:
-        feeds = {
-            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-            for name, array in feeds.items()
-        }
-    return {**feeds, **samples.constants}
+def _first_samples(
+    samples: Samples, size: int, pieces: int | None
+) -> dict[str, NDArray[np.generic]]:
+    """Return what the self-test feeds: the first batch, or enough of it.
+
+    A file that takes few samples at once is slow, so it is not run on a whole large batch.
+    """
+    if pieces is not None:
+        size = min(size, max(pieces, _TESTED_SAMPLES))
+    return {
+        **{name: array[:size] for name, array in samples.inputs.items()},
+        **samples.constants,
+    }

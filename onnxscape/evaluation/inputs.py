@@ -27,12 +27,12 @@ from onnxscape.evaluation.objective import (
 from onnxscape.evaluation.probe import PROBED, look_at
 from onnxscape.evaluation.proposal import propose
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
+from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.model_file import ModelFile, read_model
 from onnxscape.graph.operands import weight_inputs
 from onnxscape.graph.outputs import choose_output
 from onnxscape.graph.prepared import analyse
-from onnxscape.runtime.planning import fixed_batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,7 +153,14 @@ def _samples_and_objective(
     few = _samples(
         dataset, file, request, labels=Labels.ANY, samples=min(PROBED, len(dataset))
     )
-    probe = look_at(file, few, output, precision=request.precision)
+    batch = fixed_batch(canonical_of(file, request.precision).model)
+    probe = look_at(
+        file,
+        few,
+        output,
+        precision=request.precision,
+        pieces=None if batch is None else batch.size,
+    )
     reason = None
     if request.loss is None:
         name, reason = propose(probe, dataset.labels, request.class_axis)
@@ -174,7 +181,7 @@ def _samples_and_objective(
         custom,
         reason=reason,
         default_output=default,
-        batch=fixed_batch(file.inputs),
+        batch=None if batch is None or batch.dynamic else batch.size,
         observer=observer,
     )
     return samples, objective

@@ -11,9 +11,8 @@ from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.graph.heads import labels_input
 from onnxscape.graph.outputs import last_operator
 from onnxscape.runtime.devices import find_device
-from onnxscape.runtime.planning import fixed_batch
-from onnxscape.runtime.self_test import user_outputs
 from onnxscape.runtime.sessions import open_session, run, session_options
+from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +53,12 @@ class Probe:
 
 
 def look_at(
-    file: ModelFile, samples: Samples, output: str, *, precision: str = "fp32"
+    file: ModelFile,
+    samples: Samples,
+    output: str,
+    *,
+    precision: str = "fp32",
+    pieces: int | None = None,
 ) -> Probe:
     """Run the user's file on a few samples.
 
@@ -63,6 +67,7 @@ def look_at(
         samples: The samples.
         output: Name of the output that the loss is computed from.
         precision: Arithmetic of the forward pass.
+        pieces: Samples that the file takes at once; None for any number.
 
     Returns:
         What it computes.
@@ -70,31 +75,29 @@ def look_at(
     Raises:
         UnsupportedModelError: If it cannot be run, or the output has no axis of samples.
     """
-    count = len(samples)
-    size = fixed_batch(file.inputs) or count
-    rows = np.minimum(np.arange(size), count - 1)
-    feeds = {name: array[rows] for name, array in samples.inputs.items()}
-    outputs = user_outputs(
-        file,
-        {**feeds, **samples.constants},
+    user = UserModel(
+        file=file,
         device=find_device("cpu"),
         threads=1,
         precision=precision,
+        pieces=pieces,
     )
+    # More pieces than one would hide that a whole batch has one number.
+    count = len(samples) if pieces in {None, 1} else min(len(samples), pieces)
+    feeds = {name: array[:count] for name, array in samples.inputs.items()}
+    outputs = user.outputs({**feeds, **samples.constants})
     values = np.asarray(outputs[output])
-    per_batch = values.ndim == 0 or (values.size == 1 and size > 1)
-    if not per_batch and len(values) != size:
+    per_batch = values.ndim == 0 or (values.size == 1 and count > 1)
+    if not per_batch and len(values) != count:
         raise UnsupportedModelError(
             f"expected the output {output!r} with samples along its first axis, got "
-            f"{list(values.shape)} for {size} samples"
+            f"{list(values.shape)} for {count} samples"
         )
     return Probe(
         output=output,
-        values=values if per_batch else values[:count],
+        values=values,
         others={
-            name: array[:count] if array.ndim else array
-            for name, array in outputs.items()
-            if isinstance(array, np.ndarray)
+            name: array for name, array in outputs.items() if isinstance(array, np.ndarray)
         },
         per_batch=per_batch,
         last=last_operator(file.proto, output),

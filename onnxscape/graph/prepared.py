@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxscape.graph.batch_axis import FixedBatch, free_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import fold_batch_norms, scaled
 from onnxscape.graph.heads import LossHead, graft_heads
@@ -65,12 +66,19 @@ class PreparedModel:
         slots: The tensors that move.
         head: The heads that compute the loss and metrics.
         folded: Number of normalizations folded into weights.
+        batch: The batch size that the user's file is bound to; None if it takes any.
     """
 
     proto: onnx.ModelProto
     slots: tuple[WeightSlot, ...]
     head: LossHead
     folded: int
+    batch: FixedBatch | None
+
+    @property
+    def demanded_batch(self) -> int | None:
+        """The only batch size that the graph takes; None if it takes any."""
+        return None if self.batch is None or self.batch.dynamic else self.batch.size
 
     @property
     def output(self) -> str:
@@ -171,6 +179,7 @@ def prepare(
     by_name: Mapping[str, Parameter] = {p.name: p for p in parameters}
     with broken_graphs_refused():
         model = canonical_of(file, precision).model.clone()
+        batch = free_batch(model)
         head = graft_heads(model, loss, custom)
         folded = fold_batch_norms(model, by_name, moved) if fold else ()
         _drop_unused_initializers(model.graph)
@@ -182,7 +191,7 @@ def prepare(
         WeightSlot(name, by_name[name], None) for name in by_name if name in moved - done
     ]
     _raw(proto, {slot.tensor for slot in slots})
-    return PreparedModel(proto, tuple(slots), head, len(folded))
+    return PreparedModel(proto, tuple(slots), head, len(folded), batch)
 
 
 def _drop_unused_initializers(graph: ir.Graph) -> None:

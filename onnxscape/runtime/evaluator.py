@@ -87,13 +87,30 @@ def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) 
     for start in range(0, len(samples), size):
         feeds = {name: array[start : start + size] for name, array in arrays.items()}
         count = min(size, len(samples) - start)
-        if pad and count < size:
-            feeds = {
-                name: np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
-                for name, part in feeds.items()
-            }
-        cut.append(Batch({**feeds, **samples.constants}, count))
+        full = filled_up(feeds, size) if pad else feeds
+        cut.append(Batch({**full, **samples.constants}, count))
     return cut
+
+
+def filled_up(
+    feeds: Mapping[str, NDArray[np.generic]], size: int
+) -> Mapping[str, NDArray[np.generic]]:
+    """Return a batch of full size: the last sample is repeated as often as it takes.
+
+    Args:
+        feeds: Arrays by input name, of at most that many samples; those without axes stay.
+        size: Samples wanted.
+
+    Returns:
+        The same arrays where nothing is missing.
+    """
+    missing = {name: size - len(array) if array.ndim else 0 for name, array in feeds.items()}
+    return {
+        name: np.concatenate([array, np.repeat(array[-1:], missing[name], axis=0)])
+        if missing[name] > 0
+        else array
+        for name, array in feeds.items()
+    }
 
 
 class WeightPath:

@@ -17,10 +17,10 @@ from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.overriding_inputs import OverridingInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from onnxscape.core.direction import Direction
-    from onnxscape.core.samples import Samples, TensorSignature
+    from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import PointEvaluator
@@ -52,34 +52,24 @@ _BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
 _BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 4096)}
 
 
-def fixed_batch(inputs: Sequence[TensorSignature]) -> int | None:
-    """Return the batch size that a model demands; None if it takes any.
-
-    Args:
-        inputs: The model's inputs.
-    """
-    sizes = {signature.shape[0] for signature in inputs if signature.shape} - {None}
-    return next(iter(sizes)) if len(sizes) == 1 else None
-
-
 def make_plan(
-    inputs: Sequence[TensorSignature],
     samples: Samples,
     device: Device,
     *,
     strategy: str | None = None,
     batch: int | None = None,
+    demanded: int | None = None,
     folded: bool = True,
     outputs: int = 1,
 ) -> Plan:
     """Choose what defines the bits.
 
     Args:
-        inputs: The model's inputs.
         samples: The samples.
         device: Where it runs.
         strategy: The user's choice; None for the rule (`constant` on a CPU).
         batch: The user's choice; None for the rule.
+        demanded: The only batch size that the prepared model takes; None if it takes any.
         folded: Whether normalizations may be folded.
         outputs: Values per sample of the output that the loss is computed from.
 
@@ -93,7 +83,6 @@ def make_plan(
         strategy = "constant" if device.kind == "cpu" else "overriding"
     if strategy not in STRATEGIES:
         raise UsageError(f"expected --strategy {' or '.join(STRATEGIES)}, got {strategy!r}")
-    demanded = fixed_batch(inputs)
     if batch is not None and batch < 1:
         raise UsageError(f"expected a batch size of at least 1, got {batch}")
     if batch is not None and demanded is not None and batch != demanded:

@@ -14,7 +14,7 @@ from onnxscape.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from onnxscape.evaluation.observer import OnnxscapeWarning
+from onnxscape.evaluation.observer import OnnxscapeWarning, QuietObserver
 
 
 @pytest.fixture
@@ -84,16 +84,49 @@ def test_a_model_may_be_a_path_its_bytes_or_parsed(evaluate, model):
 
 @pytest.mark.parametrize("strategy", ["constant", "overriding"])
 @pytest.mark.parametrize("samples", [7, 40])
-def test_a_model_of_fixed_batch_gives_the_same_landscape(evaluate, model, samples, strategy):
-    proto = onnx.load(model)
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 32
+def test_a_model_of_fixed_batch_gives_the_same_landscape(
+    evaluate, model, fixed_to, samples, strategy
+):
     options = {"samples": samples, "strategy": strategy}
-    fixed = evaluate(model=proto, **options)
+    fixed = evaluate(model=fixed_to(model, 32, bound=True), **options)
     free = evaluate(batch_size=32, **options)
     assert fixed.plan.batch == 32
     for name, surface in free.surfaces.items():
         np.testing.assert_allclose(fixed.surfaces[name], surface, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("exported", [1, 3, 32])
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_a_model_freed_from_its_batch_has_the_plan_and_landscape_of_one_of_any(
+    evaluate, model, fixed_to, exported, batch_size
+):
+    fixed = evaluate(model=fixed_to(model, exported), batch_size=batch_size)
+    free = evaluate(batch_size=batch_size)
+    assert fixed.plan == free.plan
+    assert fixed.plan.batch == (batch_size or 256)
+    for name, surface in free.surfaces.items():
+        np.testing.assert_allclose(fixed.surfaces[name], surface, rtol=1e-6, err_msg=name)
+
+
+def test_another_batch_size_than_a_bound_models_is_refused(evaluate, model, fixed_to):
+    bound = fixed_to(model, 3, bound=True)
+    with pytest.raises(UsageError, match="batches of 3 only"):
+        evaluate(model=bound, batch_size=7)
+    assert evaluate(model=bound, batch_size=3).plan.batch == 3
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_what_becomes_of_a_fixed_batch_is_said(evaluate, model, fixed_to, bound):
+    notes = []
+
+    class Notes(QuietObserver):
+        def note(self, text):
+            notes.append(text)
+
+    evaluate(model=fixed_to(model, 3, bound=bound), observer=Notes())
+    pieces = "run in pieces of 3: Where 'masked' has a constant [3, 1] that differs between "
+    how = pieces + "the samples" if bound else "made dynamic"
+    assert notes == [f"the model was exported for batches of 3 only; {how}"]
 
 
 def test_data_may_be_arrays_by_input_name_or_a_file(evaluate, digits_arrays, reference):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import onnx
 import pytest
 
 from onnxscape.errors import UnsupportedModelError
@@ -69,19 +68,27 @@ def test_folding_normalizations_does_not_change_the_result(case, strategy):
 
 
 @pytest.fixture(scope="module")
-def fixed(reference):
-    """The reference network exported for batches of 32 only."""
-    proto = onnx.load(reference / "model.onnx")
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 32
-    return proto
+def bound(case_of, reference, fixed_to):
+    """The case of the reference network, for batches of 32 only."""
+    return case_of(fixed_to(reference / "model.onnx", 32, bound=True))
 
 
 @both
-def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, case_of, fixed, strategy):
-    evaluator = case_of(fixed).make(strategy, batch=32, pad=True)
+def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, bound, strategy):
+    assert bound.prepared.demanded_batch == 32
+    evaluator = bound.make(strategy, batch=32, pad=True)
     for point in POINTS:
         close(evaluator.evaluate(*point), case.make(strategy, batch=32).evaluate(*point), 1e-9)
+
+
+@both
+def test_a_model_freed_from_its_batch_takes_any(case, case_of, reference, fixed_to, strategy):
+    freed = case_of(fixed_to(reference / "model.onnx", 32))
+    assert freed.prepared.batch.dynamic
+    assert freed.prepared.demanded_batch is None
+    for batch in (1, 50):
+        evaluators = (c.make(strategy, batch=batch) for c in (freed, case))
+        close(*(evaluator.evaluate(0.5, -0.25) for evaluator in evaluators), 1e-9)
 
 
 @both
@@ -107,9 +114,8 @@ def test_a_line_needs_only_its_own_direction(case, strategy):
 
 
 @both
-def test_a_model_that_fails_while_running_is_one_line(case, case_of, fixed, strategy):
-    del case
-    evaluator = case_of(fixed).make(strategy, batch=50)
+def test_a_model_that_fails_while_running_is_one_line(bound, strategy):
+    evaluator = bound.make(strategy, batch=50)
     with pytest.raises(UnsupportedModelError, match="the model fails") as error:
         evaluator.evaluate(0.0, 0.0)
     assert "\n" not in str(error.value)
