@@ -67,18 +67,19 @@ def _outputs(evidence: Evidence) -> Iterator[str]:
 
 def _fixed_batch(evidence: Evidence) -> Iterator[str]:
     """Yield what is made of a batch size that is part of the file."""
-    if evidence.batch is None:
+    batch = evidence.batch
+    if batch is None:
         return
-    if evidence.batch_made_dynamic:
+    if batch.dynamic:
         yield (
-            f"the file takes {evidence.batch} at a time; nothing in its graph needs that, so "
-            "it is evaluated in larger batches. The surface is the same"
+            f"the file was exported for batches of {batch.size}; that is proven needless, so "
+            "it is evaluated in batches of any size. The surface is the same"
         )
     else:
         yield (
-            f"the file takes {evidence.batch} at a time, and is evaluated like that, the last "
-            "batch filled up with samples that do not count. The surface is the same, but "
-            "small batches are slow: export with a dynamic batch axis"
+            f"the file was exported for batches of {batch.size} and runs in pieces of that "
+            f"size, since {batch.reason}. Each piece gives what the file gives, but small "
+            "ones are slow: export with a dynamic batch axis"
         )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.batch_axis import FixedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,7 @@ class Evidence:
         operators: Operator type to how often it occurs in the user's file.
         ends: Name of each output to the operator that makes its values; None where none does.
         output: Name of the output that a loss is computed from; None if the user has to say.
-        batch: Size of the batch that the file demands; None if it is free.
-        batch_made_dynamic: Whether that demand was proven needless and lifted.
+        batch: The size of batch that the file was exported for; None if it takes any.
         native: Whether the file's own precision is kept.
         unused: Names of float tensors of the user's file that no output depends on.
     """
@@ -58,8 +58,7 @@ class Evidence:
     operators: Mapping[str, int]
     ends: Mapping[str, str | None]
     output: str | None
-    batch: int | None
-    batch_made_dynamic: bool
+    batch: FixedBatch | None
     native: bool
     unused: Sequence[str]
 

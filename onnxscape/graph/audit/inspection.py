@@ -22,6 +22,7 @@ from onnxscape.graph.audit.evidence import (
     unused_tensors,
 )
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
+from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
@@ -130,7 +131,6 @@ def _evidence(
     precision: str,
 ) -> Evidence:
     graph = form.model.graph
-    sizes = {value.shape[0] for value in file.inputs if value.shape}
     return Evidence(
         graph=graph,
         parameters=parameters,
@@ -140,8 +140,7 @@ def _evidence(
         operators=count_operators(file.proto),
         ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
         output=_output(file),
-        batch=sizes.pop() if len(sizes) == 1 else None,
-        batch_made_dynamic=False,
+        batch=fixed_batch(form.model),
         native=precision == "native",
         unused=unused_tensors(file.proto),
     )
@@ -155,7 +154,7 @@ def _output(file: ModelFile) -> str | None:
 
 
 def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
-    proto = file.proto
+    proto, batch = file.proto, evidence.batch
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     types: Counter[str] = Counter()
     for p in evidence.parameters:
@@ -173,8 +172,8 @@ def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
         operators=evidence.operators,
         weight_types=dict(types.most_common()),
         external_data=file.external,
-        batch=evidence.batch,
-        batch_made_dynamic=evidence.batch_made_dynamic,
+        batch=None if batch is None else batch.size,
+        batch_made_dynamic=batch is not None and batch.dynamic,
         batch_norms=evidence.operators.get("BatchNormalization", 0),
         folded_batch_norms=folded,
         loss=PROPOSED.get(evidence.ends.get(evidence.output or "") or ""),
