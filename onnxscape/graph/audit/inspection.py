@@ -10,7 +10,7 @@ import numpy as np
 from onnxscape.core.direction import Ignore
 from onnxscape.core.parameter import Role
 from onnxscape.core.selection import Overrides, perturbed
-from onnxscape.errors import UsageError
+from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.graph.audit.checks import concerns
 from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.evidence import (
@@ -18,14 +18,15 @@ from onnxscape.graph.audit.evidence import (
     Evidence,
     count_operators,
     find_uses,
-    last_operator,
     stored_types,
     unused_tensors,
 )
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
+from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
+from onnxscape.graph.outputs import choose_output, last_operator
 from onnxscape.graph.parameters import find_parameters
 
 if TYPE_CHECKING:
@@ -130,7 +131,6 @@ def _evidence(
     precision: str,
 ) -> Evidence:
     graph = form.model.graph
-    sizes = {value.shape[0] for value in file.inputs if value.shape}
     return Evidence(
         graph=graph,
         parameters=parameters,
@@ -138,22 +138,28 @@ def _evidence(
         uses=find_uses(graph),
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
-        ends={str(value.name): last_operator(value) for value in graph.outputs},
-        batch=sizes.pop() if len(sizes) == 1 else None,
-        batch_made_dynamic=False,
+        ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
+        output=_output(file),
+        batch=fixed_batch(form.model),
         native=precision == "native",
         unused=unused_tensors(file.proto),
     )
 
 
+def _output(file: ModelFile) -> str | None:
+    try:
+        return choose_output(file, None)
+    except UnsupportedModelError:
+        return None
+
+
 def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
-    proto = file.proto
+    proto, batch = file.proto, evidence.batch
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     types: Counter[str] = Counter()
     for p in evidence.parameters:
         if p.role is Role.WEIGHT:
             types[evidence.types.get(p.name, str(p.values.dtype))] += p.values.size
-    proposed = [PROPOSED[end] for end in evidence.ends.values() if end in PROPOSED]
     return ModelFacts(
         name=file.name,
         bytes=len(file.content),
@@ -166,9 +172,9 @@ def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
         operators=evidence.operators,
         weight_types=dict(types.most_common()),
         external_data=file.external,
-        batch=evidence.batch,
-        batch_made_dynamic=evidence.batch_made_dynamic,
+        batch=None if batch is None else batch.size,
+        batch_made_dynamic=batch is not None and batch.dynamic,
         batch_norms=evidence.operators.get("BatchNormalization", 0),
         folded_batch_norms=folded,
-        loss=proposed[0] if proposed else None,
+        loss=PROPOSED.get(evidence.ends.get(evidence.output or "") or ""),
     )
