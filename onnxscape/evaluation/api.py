@@ -76,7 +76,8 @@ def evaluate(
         observer: Told what happens; by default warnings become Python warnings, and
             nothing else is said.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
-            `metrics`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
+            `metrics`, `output`, `class_axis`, `ignore_index`, `label_smoothing`,
+            `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
             `batch_size`, `device`, `threads`, `strategy`, `layout`, `mean`, `std`, `scale`,
             `data_dir`, `precision`, `weights`.
 

@@ -19,7 +19,7 @@ from onnxscape.graph.operators import WEIGHTS, operator_name
 from onnxscape.graph.scales import BatchNorm, batch_norm, only_consumer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -58,8 +58,24 @@ def fold_batch_norms(
         The weights that were folded. Those that other nodes use too, and those whose bias or
         normalization moves, are left as they are.
     """
-    folded = []
-    for node in list(model.graph):
+    pairs = list(foldable(model, parameters, moved))
+    return tuple(_fold(model.graph, *pair) for pair in pairs)
+
+
+def foldable(
+    model: ir.Model, parameters: Mapping[str, Parameter], moved: Collection[str]
+) -> Iterator[tuple[ir.Node, BatchNorm, Parameter]]:
+    """Find every BatchNormalization that directly follows a moved weight of its own.
+
+    Args:
+        model: Canonical model.
+        parameters: Its parameters by name.
+        moved: Names of those that move.
+
+    Yields:
+        The operator of the weight, the normalization behind it, and the weight.
+    """
+    for node in model.graph:
         if node.op_type not in FOLDABLE or len(node.inputs) < 2:
             continue
         weight, follower = node.inputs[1], only_consumer(node.outputs[0])
@@ -69,10 +85,8 @@ def fold_batch_norms(
         if weight is None or norm is None or norm.node.inputs[0] is not node.outputs[0]:
             continue
         parameter = parameters.get(str(weight.name))
-        if parameter is None or not _may_fold(node, weight, norm, parameter, moved):
-            continue
-        folded.append(_fold(model.graph, node, norm, parameter))
-    return tuple(folded)
+        if parameter is not None and _may_fold(node, weight, norm, parameter, moved):
+            yield node, norm, parameter
 
 
 def _may_fold(

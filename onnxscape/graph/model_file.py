@@ -267,8 +267,9 @@ def _signature(value: onnx.ValueInfoProto) -> TensorSignature:
             "whose inputs and outputs are tensors can be evaluated"
         )
     tensor = value.type.tensor_type
-    shape = None
+    shape = axes = None
     if tensor.HasField("shape"):
+        axes = tuple(dim.dim_param or None for dim in tensor.shape.dim)
         shape = tuple(
             dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
             for dim in tensor.shape.dim
@@ -279,4 +280,4 @@ def _signature(value: onnx.ValueInfoProto) -> TensorSignature:
         raise UnsupportedModelError(
             f"{value.name!r} has element type {tensor.elem_type}, which cannot be fed"
         ) from error
-    return TensorSignature(value.name, shape, dtype)
+    return TensorSignature(value.name, shape, dtype, axes)

@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxscape.graph.batch_axis import FixedBatch, free_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import fold_batch_norms, scaled
-from onnxscape.graph.heads import LossHead, graft_loss
+from onnxscape.graph.heads import LossHead, graft_heads
 from onnxscape.graph.parameters import find_parameters
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from onnxscape.core.loss import Loss
     from onnxscape.core.parameter import Parameter
     from onnxscape.core.selection import Overrides
     from onnxscape.graph.model_file import ModelFile
@@ -62,16 +64,26 @@ class PreparedModel:
     Attributes:
         proto: The graph, weights at the center.
         slots: The tensors that move.
-        head: The loss head.
-        output: Name of the model's own output.
+        head: The heads that compute the loss and metrics.
         folded: Number of normalizations folded into weights.
+        batch: The batch size that the user's file is bound to; None if it takes any.
     """
 
     proto: onnx.ModelProto
     slots: tuple[WeightSlot, ...]
     head: LossHead
-    output: str
     folded: int
+    batch: FixedBatch | None
+
+    @property
+    def demanded_batch(self) -> int | None:
+        """The only batch size that the graph takes; None if it takes any."""
+        return None if self.batch is None or self.batch.dynamic else self.batch.size
+
+    @property
+    def output(self) -> str:
+        """Name of the model's output that the loss is computed from."""
+        return self.head.loss.output
 
     def with_overridable_weights(self) -> bytes:
         """Return the model with the moved weights as inputs that have a default."""
@@ -140,7 +152,8 @@ def prepare(
     parameters: Sequence[Parameter],
     *,
     moved: AbstractSet[str],
-    loss: str,
+    loss: Loss,
+    custom: Mapping[str, ModelFile] | None = None,
     fold: bool = True,
     precision: str = "fp32",
 ) -> PreparedModel:
@@ -150,7 +163,8 @@ def prepare(
         file: The model.
         parameters: Its parameters.
         moved: Names of those that move.
-        loss: Name of the loss.
+        loss: The loss and metrics.
+        custom: Graphs given for metrics by name, or for `loss`.
         fold: Whether normalizations that nothing moves are folded into moved weights.
         precision: Arithmetic of the forward pass: `fp32` or `native`.
 
@@ -165,8 +179,8 @@ def prepare(
     by_name: Mapping[str, Parameter] = {p.name: p for p in parameters}
     with broken_graphs_refused():
         model = canonical_of(file, precision).model.clone()
-        output = str(model.graph.outputs[0].name)
-        head = graft_loss(model, loss)
+        batch = free_batch(model)
+        head = graft_heads(model, loss, custom)
         folded = fold_batch_norms(model, by_name, moved) if fold else ()
         _drop_unused_initializers(model.graph)
         model.graph.sort()
@@ -177,7 +191,7 @@ def prepare(
         WeightSlot(name, by_name[name], None) for name in by_name if name in moved - done
     ]
     _raw(proto, {slot.tensor for slot in slots})
-    return PreparedModel(proto, tuple(slots), head, output, len(folded))
+    return PreparedModel(proto, tuple(slots), head, len(folded), batch)
 
 
 def _drop_unused_initializers(graph: ir.Graph) -> None:

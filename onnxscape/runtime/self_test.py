@@ -12,9 +12,7 @@ import numpy as np
 
 from onnxscape.core.perturbation import displaced
 from onnxscape.errors import SelfTestError
-from onnxscape.graph.canonical import canonical_of
-from onnxscape.graph.prepared import rebuilt
-from onnxscape.runtime.sessions import open_session, run, session_options
+from onnxscape.runtime.user_model import UserModel, sample_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,56 +21,17 @@ if TYPE_CHECKING:
 
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
-    from onnxscape.graph.model_file import ModelFile
-    from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import PointEvaluator
 
 TOLERANCE = 1e-4
 """Largest difference, as a fraction of the largest output."""
 
 LOOSENED = {"float16": 2e-2, "bfloat16": 5e-2, "quantized": 5e-2}
-"""The same at the center where the file rounds otherwise than its canonical form."""
+"""The same at the center where the file rounds otherwise than its canonical form: half floats
+after every operator, quantized operators where their integer kernels saturate."""
 
 PERTURBED = (0.25, -0.125)
 """The point off the center: far enough that a weight left behind would show."""
-
-
-def user_outputs(
-    file: ModelFile,
-    feeds: Mapping[str, NDArray[np.generic]],
-    *,
-    device: Device,
-    threads: int,
-    precision: str = "fp32",
-    model: bytes | None = None,
-) -> NDArray[Any]:
-    """Run the user's file as it is (but for training mode), or one rebuilt from it.
-
-    Args:
-        file: The model.
-        feeds: Arrays by input name, without labels; floats are cast to what the model wants.
-        device: Where it runs.
-        threads: Threads within one operator.
-        precision: Arithmetic of the forward pass.
-        model: Bytes to run instead of the file's own.
-
-    Returns:
-        Its first output [batch, ...].
-    """
-    if model is None:
-        training = "training" in canonical_of(file, precision).loosened
-        model = rebuilt(file, {}, precision=precision) if training else file.runnable()
-    session = open_session(model, device, session_options(threads))
-    wanted = {value.name: _FLOATS.get(value.type) for value in session.get_inputs()}
-    cast = {
-        name: array.astype(dtype) if (dtype := wanted.get(name)) is not None else array
-        for name, array in feeds.items()
-    }
-    return run(session, [file.outputs[0].name], cast)[0]
-
-
-_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
-"""What the same input is of in the user's file and in its canonical form."""
 
 
 def moved_parameters(
@@ -105,48 +64,45 @@ def moved_parameters(
 
 def self_test(
     evaluator: PointEvaluator,
-    file: ModelFile,
+    user: UserModel,
     parameters: Sequence[Parameter],
     delta: Direction | None,
     eta: Direction | None,
     feeds: Mapping[str, NDArray[np.generic]],
-    center: NDArray[Any],
     *,
-    device: Device,
-    threads: int,
-    precision: str = "fp32",
+    output: str,
 ) -> None:
     """Compare the evaluator with the user's file at the center and at a perturbed point.
 
     Args:
         evaluator: What will compute the surface.
-        file: The user's model.
+        user: The user's file.
         parameters: Its parameters.
         delta: Direction of alpha.
         eta: Direction of beta.
-        feeds: The first batch, by input name, without labels.
-        center: What the user's file makes of it.
-        device: Where both run.
-        threads: Threads within one operator.
-        precision: Arithmetic of the forward pass.
+        feeds: The first batch, or the first samples of it, by input name, without labels.
+        output: Name of the output that is compared.
 
     Raises:
         SelfTestError: If an output differs by more than the tolerance, or another one is not
             finite.
     """
-    loosened = canonical_of(file, precision).loosened
+    loosened = user.loosened
     tolerance = max([TOLERANCE, *(LOOSENED.get(why, TOLERANCE) for why in loosened)])
-    compare(evaluator.outputs(0.0, 0.0), center, "at the center", tolerance)
+    samples = sample_count(feeds)
+
+    def ours(alpha: float, beta: float) -> NDArray[Any]:
+        values = evaluator.outputs(alpha, beta)
+        return values[:samples] if values.ndim else values
+
+    compare(ours(0.0, 0.0), user.outputs(feeds)[output], "at the center", tolerance)
     alpha, beta = PERTURBED
     moved = moved_parameters(parameters, delta, eta, alpha, beta)
-    model = rebuilt(file, moved, precision=precision)
-    expected = user_outputs(file, feeds, device=device, threads=threads, model=model)
+    expected = user.outputs_at(moved, feeds)[output]
     where = f"at alpha = {alpha:g}, beta = {beta:g}"
     # The rebuilt file rounds like ours, unless half floats do.
-    halves = precision == "native" and loosened & {"float16"}
-    compare(
-        evaluator.outputs(alpha, beta), expected, where, tolerance if halves else TOLERANCE
-    )
+    halves = user.precision == "native" and loosened & {"float16"}
+    compare(ours(alpha, beta), expected, where, tolerance if halves else TOLERANCE)
 
 
 def compare(

@@ -31,8 +31,8 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Activations between DequantizeLinear and QuantizeLinear are computed as the file says;
-    # fused to integer arithmetic, the center would be rounded in other places than the rest.
+    # What stands between DequantizeLinear and QuantizeLinear is computed as written. Else
+    # ONNX Runtime would quantize constant float weights there by itself, and round each step.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 

@@ -54,8 +54,8 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
             )
         results = _computed(node, arrays, model.opset_imports[""])
         if results is not None:
-            if node.op_type == "DequantizeLinear":
-                notes.loosened.add("quantized")
+            if node.op_type == "DequantizeLinear" and sum(n > 1 for n in results[0].shape) > 1:
+                notes.quantized_weight()
             _replace(model, node, results)
     _remove_unused_views(model)
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MOVED = (
+    "quantized weights are moved as the floats they stand for, activations stay quantized: "
+    "the landscape is that of the quantized model with unrounded steps"
+)
+
 
 @dataclass(slots=True)
 class Notes:
@@ -21,3 +26,8 @@ class Notes:
         """Note a sentence for the user, unless it was said already."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def quantized_weight(self) -> None:
+        """Note that a weight is moved that the file holds as integers."""
+        self.loosened.add("quantized")
+        self.warn(MOVED)

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
     from onnxscape.graph.passes.notes import Notes
 
-MOVED = (
-    "quantized weights are moved as the floats they stand for, activations stay quantized: "
-    "the landscape is that of the quantized model with unrounded steps"
-)
-
 _NOT_MOVED = frozenset(
     {
         "DynamicQuantizeLSTM",
@@ -66,8 +61,7 @@ def dequantize_weights(model: ir.Model, notes: Notes) -> None:
             node.domain = ""  # that of com.microsoft means the same
         rewrite = REWRITES.get((node.domain, node.op_type))
         if rewrite is not None and rewrite(Operator(model, node)):
-            notes.loosened.add("quantized")
-            notes.warn(MOVED)
+            notes.quantized_weight()
         elif node.op_type in _NOT_MOVED and any(_is_matrix(v) for v in node.inputs):
             notes.warn(
                 f"{node.op_type} {node.name!r} is quantized in a way that is not understood: "

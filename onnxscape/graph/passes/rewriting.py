@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxscape.graph.operands import constant_array
-from onnxscape.graph.passes.structure import free_name, name_tensor, names_in
+from onnxscape.graph.passes.structure import free_name, names_in, rename
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,8 +73,7 @@ class Replacement:
         names = names_in(self._model)
         if made is None:
             name = str(old.name)
-            old.name = free_name(f"{name}::quantized", names)
-            name_tensor(old)
+            rename(old, free_name(f"{name}::quantized", names))
         else:
             name = free_name(str(made.name), names)
         new = ir.val(name, const_value=ir.tensor(array, name=name))

@@ -47,8 +47,9 @@ def lift_constants(model: ir.Model, _notes: Notes) -> None:
     """After: Constant nodes are initializers, but for those that are a graph's output."""
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     for graph in model.graphs():
-        for value in graph.initializers.values():
-            name_tensor(value)
+        for name, value in graph.initializers.items():
+            if value.const_value is not None and value.const_value.name != name:
+                rename(value, name)
 
 
 def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
@@ -67,21 +68,27 @@ def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
                 continue
             del graph.initializers[name]
             if names[name] > 1:
-                value.name = free_name(name, names)
-                name_tensor(value)
+                rename(value, free_name(name, names))
             model.graph.register_initializer(value)
 
 
-def name_tensor(value: ir.Value) -> None:
-    """Give an initializer's tensor its name without touching the user's, which it may be."""
+def rename(value: ir.Value, name: str) -> None:
+    """Give an initializer another name, and leave the name of the user's tensor alone.
+
+    Args:
+        value: The initializer.
+        name: Its new name.
+    """
     tensor = value.const_value
-    if tensor is not None and tensor.name != value.name and tensor.dtype != ir.DataType.STRING:
+    if tensor is not None:
+        # The graph library would rename the tensor, which may be the user's.
         value.const_value = ir.LazyTensor(
             lambda: tensor,
             dtype=tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),
-            name=value.name,
+            name=name,
         )
+    value.name = name
 
 
 def names_in(model: ir.Model) -> Counter[str]:

@@ -42,6 +42,13 @@ OTHERS = {
     "include": ("pos*",),
     "exclude": ("head.weight",),
     "filter_axis": {"embed.weight": 1},
+    "loss_file": "f" * 64,
+    "metric_files": {"margin": "1" * 64},
+    "output": "logits",
+    "class_axis": 2,
+    "ignore_index": 255,
+    "label_smoothing": 0.1,
+    "huber_delta": 0.5,
     "precision": "bf16",
     "scheme": 2,
 }

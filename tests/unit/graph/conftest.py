@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 from onnxscape.core.direction import Ignore
+from onnxscape.core.loss import Loss
 from onnxscape.core.perturbation import displaced
 from onnxscape.core.selection import perturbed
 from onnxscape.graph.model_file import read_model
@@ -33,6 +34,10 @@ class Analysis:
                 if perturbed(p, Ignore.BIASBN).perturbed
             }
         parameters = tuple(self.parameters.values())
+        if isinstance(loss, str):
+            (output,) = self.file.outputs
+            axis = 1 if loss == "cross-entropy" else None
+            loss = Loss(name=loss, output=output.name, shape=output.shape[1:], class_axis=axis)
         return prepare(self.file, parameters, moved=set(moved), loss=loss, **options)
 
 
