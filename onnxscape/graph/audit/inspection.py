@@ -28,6 +28,7 @@ from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.outputs import choose_output, last_operator
 from onnxscape.graph.parameters import find_parameters
+from onnxscape.graph.passes.notes import MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.batch_axis import FixedBatch
     from onnxscape.graph.canonical import Canonical
     from onnxscape.graph.model_file import ModelFile
 
@@ -97,7 +99,8 @@ def inspect(
         found = concerns(evidence)
         by_name = {p.name: p for p in parameters}
         folded = sum(1 for _ in foldable(form.model, by_name, moves))
-    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
+    told = {MOVED} if any(c.kind is Kind.QUANTIZED for c in found) else set()
+    rewritten = (Concern(Kind.REWRITTEN, t) for t in form.warnings if t not in told)
     tensors = (Concern(Kind.TENSORS, text) for text in warnings)
     return Audit(
         model=_facts(file, evidence, folded),
@@ -140,10 +143,17 @@ def _evidence(
         operators=count_operators(file.proto),
         ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
         output=_output(file),
-        batch=fixed_batch(form.model),
+        batch=_batch(form),
         native=precision == "native",
         unused=unused_tensors(file.proto),
     )
+
+
+def _batch(form: Canonical) -> FixedBatch | None:
+    try:
+        return fixed_batch(form.model)
+    except UnsupportedModelError:
+        return None  # weights that are inputs have first axes of their own
 
 
 def _output(file: ModelFile) -> str | None:

@@ -138,6 +138,11 @@ def test_weights_that_are_inputs_are_asked_for(make_model, op):
     assert "--weights" in text
 
 
+def test_an_export_whose_weights_are_inputs_has_an_audit():
+    text = text_of(of_export("mlp_torch_legacy_weightinputs"), Kind.WEIGHTS_AS_INPUTS)
+    assert text.startswith("fc1.weight, ")
+
+
 def test_a_product_of_two_inputs_is_no_layer(make_model):
     model = make_model(
         [node("MatMul", ["a", "b"], "h"), node("MatMul", ["h", "w"], "y")],
@@ -249,6 +254,7 @@ def test_quantized_operators_are_said(make_model):
     )
     audit = ox.inspect(model)
     assert text_of(audit, Kind.QUANTIZED).startswith("w: stored as integers")
+    assert Kind.REWRITTEN not in kinds(audit)
     assert audit.model.weight_types == {"int8": 9}
     assert [p.op for p in audit.parameters if p.perturbed] == ["QLinearMatMul"]
 
