@@ -119,6 +119,8 @@ def _cuda_problem(index: int, gpus: Sequence[str]) -> str | None:
         return f"this machine has {len(gpus)} GPU(s), the first is cuda:0"
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "the installed onnxruntime is built for the CPU only; install onnxruntime-gpu"
+    # It writes a warning for every session on CUDA; what goes wrong is raised.
+    ort.set_default_logger_severity(4)
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(None):
             ort.preload_dlls()
@@ -130,12 +132,17 @@ def _cuda_problem(index: int, gpus: Sequence[str]) -> str | None:
             enable_fallback=False,
         )
     except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
-        return (
-            f"ONNX Runtime could not start CUDA there ({' '.join(str(error).split())[:200]})"
-        )
+        return f"ONNX Runtime could not start CUDA there ({_cuda_failure(error)})"
     if "CUDAExecutionProvider" not in session.get_providers():
         return "ONNX Runtime could not load the CUDA libraries; pip install 'onnxscape[cuda]'"
     return None
+
+
+def _cuda_failure(error: Exception) -> str:
+    """Return what CUDA said, without the places in ONNX Runtime's source around it."""
+    text = " ".join(str(error).split())
+    said = re.search(r"CUDA failure \d+: [^;]*", text)
+    return said[0].strip() if said else text[:300]
 
 
 def _driver_gpus() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import helper
 
@@ -98,12 +97,3 @@ def test_losses_that_are_not_finite_are_the_cpus(evaluate, dense_model, diagonal
     ours, expected = evaluate(model, (x, np.array([0, 0])), grid="3")
     assert np.isfinite(expected.loss[1]) == finite
     np.testing.assert_allclose(ours.loss, expected.loss, rtol=1e-6)
-
-
-def test_the_default_would_have_been_tf32(gpu):
-    # The reason why an option of the product says otherwise.
-    session = ort.InferenceSession(
-        (MODELS / "digits_cnn.onnx").read_bytes(),
-        providers=[("CUDAExecutionProvider", {"device_id": str(gpu.index)})],
-    )
-    assert session.get_provider_options()["CUDAExecutionProvider"]["use_tf32"] == "1"

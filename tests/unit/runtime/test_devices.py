@@ -76,12 +76,15 @@ def test_a_containers_quota_limits_the_cores(monkeypatch, quota, cores):
 def test_a_gpu_that_cannot_be_started_is_an_error_with_the_reason(gpus, monkeypatch, capsys):
     def refuse(*_arguments, **options):
         assert options["enable_fallback"] is False
-        raise RuntimeError("CUDA failure 2: out of memory")
+        raise RuntimeError(
+            "/src/cuda_call.cc:146\nCUDA failure 2: out of memory ; GPU=0 ; line=1"
+        )
 
     gpus(1)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "set_default_logger_severity", lambda _severity: None)
     monkeypatch.setattr(ort, "InferenceSession", refuse)
-    with pytest.raises(DeviceError, match=r"CUDA failure 2: out of memory.*--device cpu"):
+    with pytest.raises(DeviceError, match=r"\(CUDA failure 2: out of memory\).*--device cpu"):
         find_device("cuda")
     assert find_device("auto").kind == "cpu"
     assert capsys.readouterr().out == ""
