@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from onnxscape.errors import OnnxscapeError
     from onnxscape.evaluation.api import evaluate, load
     from onnxscape.evaluation.report import EvaluationInterrupted
+    from onnxscape.graph.audit import Audit, inspect
     from onnxscape.version import __version__
 
 __all__ = [
+    "Audit",
     "Axis",
     "EvalSpec",
     "EvaluationInterrupted",
@@ -34,10 +36,12 @@ __all__ = [
     "__version__",
     "errors",
     "evaluate",
+    "inspect",
     "load",
 ]
 
 _MODULES = {
+    "Audit": "graph.audit",
     "Axis": "core.grid",
     "EvalSpec": "core.spec",
     "EvaluationInterrupted": "evaluation.report",
@@ -47,6 +51,7 @@ _MODULES = {
     "Plan": "core.plan",
     "__version__": "version",
     "evaluate": "evaluation.api",
+    "inspect": "graph.audit",
     "load": "evaluation.api",
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import fixture_evaluation
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from fixture_truth import Truth
 from hypothesis import settings
 from onnx import helper, numpy_helper
 
@@ -127,6 +130,27 @@ def make_model():
 
 
 @pytest.fixture(scope="session")
+def fixed_to():
+    """Returns a model of one batch size; `bound` adds what no other size can have."""
+
+    def fix(model, size, *, bound=False):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(onnx.load(model))
+        for value in (*proto.graph.input, *proto.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = size
+        if bound:
+            last = next(n for n in proto.graph.node if proto.graph.output[0].name in n.output)
+            last.output[0] = "all"
+            mask = numpy_helper.from_array(np.ones((size, 1), np.bool_), "mask")
+            proto.graph.initializer.append(mask)
+            names = ["mask", "all", "all"], [proto.graph.output[0].name]
+            proto.graph.node.append(helper.make_node("Where", *names, name="masked"))
+        return proto
+
+    return fix
+
+
+@pytest.fixture(scope="session")
 def run_model():
     """Returns what plain ONNX Runtime makes of a model: the truth for all that we prepare."""
 
@@ -135,9 +159,29 @@ def run_model():
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
+        # Else it would quantize float weights between quantized activations by itself.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         if not optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return session.run(outputs, dict(feeds))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def truth():
+    """What the exporter matrix's surfaces must be, made without the product."""
+    return Truth()
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory):
+    """Returns, evaluating only once, a fixture's landscape, its directions and warnings."""
+    folder = tmp_path_factory.mktemp("surfaces")
+
+    @functools.cache
+    def run(fixture, task=None):
+        return fixture_evaluation.evaluate_and_save(fixture, folder, task)
 
     return run

@@ -29,7 +29,7 @@ SECTIONS = {
     "placement": ("forward", 20, True),
     "peers": ("peers", 60, True),
     "whole": ("prototypes", 60, True),
-    "fixtures": ("correctness", 60, False),
+    "fixtures": ("correctness", 90, False),
     "tests": ("correctness", 45, False),
     "small_batches": ("forward", 20, True),
     "compiled": ("peers", 75, True),

@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 from measuring import Case, Place, open_session
 
+from onnxscape.graph.heads import LABELS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-LOSS, HIT, LABELS = "onnxscape::loss", "onnxscape::hit", "onnxscape::labels"
 
 CAPTURABLE = ("ConvActivationFusion", "ConvAddActivationFusion")
 """Optimizers whose fused convolution may not be captured in a CUDA graph."""
@@ -93,9 +93,9 @@ def cut(case: Case, place: Place, batch: int, *, labels: bool = True) -> list[di
     return parts
 
 
-def per_sample(batch: int) -> dict[str, tuple[list[int], type]]:
+def per_sample(case: Case, batch: int) -> dict[str, tuple[list[int], type]]:
     """Return the outputs that a point's metrics are made of."""
-    return {LOSS: ([batch, 1], np.float64), HIT: ([batch, 1], np.bool_)}
+    return dict.fromkeys((case.loss, case.hit), ([batch, 1], np.float64))
 
 
 class Bare:
@@ -140,6 +140,7 @@ class Resident:
         captured: bool = False,
         narrow: str | None = None,
     ) -> None:
+        self._case = case
         options = dict(options or {})
         weights = {w.tensor: place.empty(w.theta.shape, np.float32) for w in case.weights}
         self._mover = Mover(case, place, weights)
@@ -154,7 +155,7 @@ class Resident:
             place,
             cut(case, place, batch),
             weights,
-            per_sample(batch),
+            per_sample(case, batch),
             captured=captured,
             wait=wait,
         )
@@ -163,15 +164,18 @@ class Resident:
         """Return the losses, with weights moved by a session of their own."""
         self._mover.move(alpha, beta)
         self._runs.run()
-        self._runs.read(HIT)
-        return self._runs.read(LOSS).ravel()
+        self._runs.read(self._case.hit)
+        return self._runs.read(self._case.loss).ravel()
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """Return what a point consists of, to be timed by itself."""
         return {
             "move": lambda: self._mover.move(0.5, 0.5),
             "run": self._runs.run,
-            "read": lambda: (self._runs.read(HIT), self._runs.read(LOSS)),
+            "read": lambda: (
+                self._runs.read(self._case.hit),
+                self._runs.read(self._case.loss),
+            ),
         }
 
 
@@ -208,6 +212,7 @@ class InGraph:
         *,
         captured: bool = False,
     ) -> None:
+        self._case = case
         options = dict(options or {})
         if captured:
             options["enable_cuda_graph"] = "1"
@@ -220,7 +225,7 @@ class InGraph:
             place,
             cut(case, place, batch),
             self._steps,
-            per_sample(batch),
+            per_sample(case, batch),
             captured=captured,
         )
 
@@ -229,8 +234,8 @@ class InGraph:
         for buffer, step in zip(self._steps.values(), (alpha, beta), strict=True):
             buffer.update_inplace(np.array([step]))
         self._runs.run()
-        self._runs.read(HIT)
-        return self._runs.read(LOSS).ravel()
+        self._runs.read(self._case.hit)
+        return self._runs.read(self._case.loss).ravel()
 
 
 class Accumulating:
@@ -294,10 +299,10 @@ class ConstantSession:
             self._model, self._place, self._options, session_options=settings
         )
         self.opening = time.perf_counter() - start
-        runs = Runs(session, self._place, self._feeds, {}, per_sample(self._batch))
+        runs = Runs(session, self._place, self._feeds, {}, per_sample(self._case, self._batch))
         runs.run()
-        runs.read(HIT)
-        return runs.read(LOSS).ravel()
+        runs.read(self._case.hit)
+        return runs.read(self._case.loss).ravel()
 
 
 class Today:
@@ -310,7 +315,7 @@ class Today:
 
         samples = Samples(
             inputs={case.input: case.x},
-            labels=case.y.ravel(),
+            labels=case.y,
             population=len(case.x),
             name="images",
             digest="",

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import graphs
-from engines import LOSS, Bare, Resident, Runs, cut, per_sample
+from engines import Bare, Resident, Runs, cut, per_sample
 from measuring import (
     CHECKED,
     FLOPS,
@@ -105,12 +105,12 @@ def _time(
     if narrow:
         graphs.narrowed(model, narrow)
     session = open_session(model.SerializeToString(), place, options)
-    runs = Runs(session, place, cut(case, place, batch), shared, per_sample(batch))
+    runs = Runs(session, place, cut(case, place, batch), shared, per_sample(case, batch))
     runs.run()
     opening = time.perf_counter() - start
     runs.run()
     point = seconds(runs.run)
-    losses = runs.read(LOSS).ravel()[:CHECKED]
+    losses = runs.read(case.loss).ravel()[:CHECKED]
     rate = len(case.x) / point
     results.add(
         title,
@@ -140,7 +140,7 @@ def placement(setting: Setting, results: Results) -> None:
             model = graphs.overridable(case, 64).SerializeToString()
             session = open_session(model, place, session_options=settings)
             shared = {w.tensor: place.buffer(w.theta) for w in case.weights}
-            Runs(session, place, cut(case, place, 64), shared, per_sample(64)).run()
+            Runs(session, place, cut(case, place, 64), shared, per_sample(case, 64)).run()
             path = Path(session.end_profiling())
             events = json.loads(path.read_text())
             path.unlink()

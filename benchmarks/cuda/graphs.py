@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxscape.graph.heads.builder import LABELS, PREFIX
+
 if TYPE_CHECKING:
     from measuring import Case
 
-HEAD = "onnxscape::"
 ALPHA, BETA = "alpha", "beta"
 NARROW = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
@@ -78,8 +79,7 @@ def accumulating(case: Case, batch: int, data: int) -> onnx.ModelProto:
     double = TensorProto.DOUBLE
     proto.graph.node.extend(
         [
-            helper.make_node("Cast", ["onnxscape::hit"], ["hit64"], to=double),
-            helper.make_node("Concat", ["onnxscape::loss", "hit64"], ["both"], axis=1),
+            helper.make_node("Concat", [case.loss, case.hit], ["both"], axis=1),
             helper.make_node("ReduceSum", ["both", "rows_axis"], ["batch_sums"], keepdims=0),
             helper.make_node("Add", ["sums", "batch_sums"], ["new_sums"]),
         ]
@@ -98,7 +98,7 @@ def narrowed(proto: onnx.ModelProto, kind: str) -> onnx.ModelProto:
     wide |= {v.name for v in graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT}
     casts: dict[str, onnx.NodeProto] = {}
     for node in graph.node:
-        if node.name.startswith(HEAD):
+        if node.name.startswith(PREFIX):
             continue
         for i, name in enumerate(node.input):
             if name in wide:
@@ -117,8 +117,11 @@ def narrowed(proto: onnx.ModelProto, kind: str) -> onnx.ModelProto:
 def fixed(proto: onnx.ModelProto, name: str, batch: int) -> onnx.ModelProto:
     """Return a graph for one batch size: nothing is computed from shapes any more."""
     for value in proto.graph.input:
-        if value.name in {name, "onnxscape::labels"}:
+        if value.name == name:
             value.type.tensor_type.shape.dim[0].dim_value = batch
+        elif value.name == LABELS:
+            del value.type.tensor_type.shape.dim[:]
+            value.type.tensor_type.shape.dim.add(dim_value=batch)
     for value in proto.graph.output:
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_value = batch
@@ -130,7 +133,7 @@ def _choose_rows(proto: onnx.ModelProto, case: Case, batch: int, data: int) -> N
     graph = proto.graph
     nodes = []
     for value in graph.input:
-        if value.name in {case.input, "onnxscape::labels"}:
+        if value.name in {case.input, LABELS}:
             old = value.name
             value.name = f"all::{old}"
             value.type.tensor_type.shape.dim[0].dim_value = data

@@ -14,10 +14,12 @@ import numpy as np
 import onnxruntime as ort
 
 from onnxscape.core.grid import Grid
+from onnxscape.core.loss import Loss
 from onnxscape.core.perturbation import displaced
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest
+from onnxscape.graph.heads import LABELS
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse, prepare
 
@@ -134,13 +136,23 @@ class Case:
     x: np.ndarray
     y: np.ndarray
 
+    @property
+    def loss(self) -> str:
+        """Name of the output with the loss of each sample."""
+        return self.prepared.head.results[0].tensor
+
+    @property
+    def hit(self) -> str:
+        """Name of the output that is 1 for each sample classified correctly."""
+        return self.prepared.head.results[1].tensor
+
     def reference(self) -> dict[tuple[float, float], np.ndarray]:
         """Return the losses of the first `CHECKED` samples at `POINTS`, from the CPU."""
         session = open_session(self.prepared.with_overridable_weights(), CPU, threads=0)
-        feeds = {self.input: self.x[:CHECKED], "onnxscape::labels": self.y[:CHECKED]}
+        feeds = {self.input: self.x[:CHECKED], LABELS: self.y[:CHECKED]}
         return {
             point: session.run(
-                ["onnxscape::loss"], feeds | {w.tensor: w.at(*point) for w in self.weights}
+                [self.loss], feeds | {w.tensor: w.at(*point) for w in self.weights}
             )[0].ravel()
             for point in POINTS
         }
@@ -157,7 +169,14 @@ def make_case(setting: Setting, name: str, samples: int) -> Case:
     assert delta is not None
     assert eta is not None
     moved = delta.tensors.keys() | eta.tensors.keys()
-    prepared = prepare(file, parameters, moved=moved, loss="cross-entropy")
+    loss = Loss(
+        "cross-entropy",
+        output=file.outputs[0].name,
+        shape=(10,),
+        class_axis=1,
+        metrics=("accuracy",),
+    )
+    prepared = prepare(file, parameters, moved=moved, loss=loss)
     weights = tuple(
         Weight(
             slot.tensor,
@@ -174,7 +193,7 @@ def make_case(setting: Setting, name: str, samples: int) -> Case:
     )
     x, y = digits() if name.startswith("digits") else cifar(setting)
     order = np.arange(samples) % len(x)
-    labels = y[order].astype(np.int64).reshape(-1, 1)
+    labels = y[order].astype(np.int64)
     return Case(
         name, file, prepared, weights, delta, eta, file.inputs[0].name, x[order], labels
     )

@@ -126,7 +126,7 @@ class Loop:
         self._call = self.network if make is None else make(self.network)
         self._item, self._narrow, self._device = item, narrow, device
         x = torch.from_numpy(case.x).to(device)
-        y = torch.from_numpy(case.y.ravel()).to(device)
+        y = torch.from_numpy(case.y).to(device)
         self._batches = [
             (part.contiguous(memory_format=layout), labels)
             for part, labels in zip(x.split(batch), y.split(batch), strict=True)

@@ -12,16 +12,17 @@ import click
 import numpy as np
 
 from onnxscape.core.direction import MAX_SEED, Ignore
+from onnxscape.core.loss import CLAMPED, LABELS_OF
 from onnxscape.core.normalization import Normalization
 from onnxscape.errors import UsageError
 from onnxscape.evaluation.api import make_grid
 from onnxscape.evaluation.report import EvaluationInterrupted, Report
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
-from onnxscape.graph.heads import LOSSES
 from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
+from onnxscape_cli.model_options import model_options
 from onnxscape_cli.terminal import Terminal, duration
 
 if TYPE_CHECKING:
@@ -78,24 +79,29 @@ def _samples(
     show_default=True,
     help="How directions are scaled by the weights.",
 )
-@click.option(
-    "--ignore",
-    type=click.Choice([i.value for i in Ignore]),
-    default="biasbn",
-    show_default=True,
-    help="What directions leave alone.",
-)
+@model_options
 @click.option("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
 @click.option("--directions", type=click.Path(path_type=Path), help="Use these directions.")
 @click.option("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
 @click.option(
     "--loss",
-    type=click.Choice(list(LOSSES)),
-    default="cross-entropy",
-    show_default=True,
-    help="Loss of the model's output.",
+    metavar="NAME|FILE.onnx",
+    help=f"One of {', '.join(LABELS_OF)}; or a graph.  [default: proposed from the output]",
 )
-@click.option("--metric", help="Metrics besides the loss.  [default: what the loss has]")
+@click.option(
+    "--metric",
+    metavar="NAME|FILE.onnx,...",
+    help="From accuracy, top5, error; or graphs.  [default: accuracy of classes]",
+)
+@click.option("--output", metavar="NAME", help="Output of the model that the loss is of.")
+@click.option("--class-axis", type=int, help="Axis of that output that counts classes.")
+@click.option("--ignore-index", type=int, help="Label that does not count.  [default: -100]")
+@click.option(
+    "--label-smoothing", type=float, default=0.0, help="Share of the uniform distribution."
+)
+@click.option(
+    "--huber-delta", type=float, default=1.0, help="Where huber goes from square to straight."
+)
 @click.option("--split", default="train", show_default=True, help="train or test.")
 @click.option("--samples", callback=_samples, help="How many, or all.  [default: 1000]")
 @click.option("--layout", help="Layout of the data: NCHW, NHWC or flat.")
@@ -143,7 +149,7 @@ def command(
         grid=make_grid(grid, radius, x, y),
         normalization=Normalization(normalize),
         ignore=Ignore(ignore),
-        metrics=None if metric is None else tuple(metric.split(",")),
+        metrics=None if metric is None else tuple(filter(None, metric.split(","))),
         **options,
     )
     path = out or Path(f"{model.stem}.h5")
@@ -190,12 +196,17 @@ def _warn_of_ignored_options(terminal: Terminal) -> None:
     def given(*names: str) -> list[str]:
         explicit = click.core.ParameterSource.COMMANDLINE
         return [
-            f"--{name}" for name in names if context.get_parameter_source(name) is explicit
+            f"--{name.replace('_', '-')}"
+            for name in names
+            if context.get_parameter_source(name) is explicit
         ]
 
     for stronger, weaker in (
         (("x", "y"), ("grid", "radius")),
-        (("directions",), ("seed", "normalize", "ignore", "orthogonal")),
+        (
+            ("directions",),
+            ("seed", "normalize", "ignore", "orthogonal", "include", "filter_axis"),
+        ),
     ):
         if given(*stronger) and given(*weaker):
             terminal.warning(
@@ -221,9 +232,17 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
             "the loss at the center is not finite: check the weights, the data and its scale"
         )
     text = f"center      loss {center.get('loss', math.nan):.4g}"
-    if "accuracy" in center:
-        text += f", accuracy {center['accuracy']:.2%}".replace("%", " %")
+    for name, value in center.items():
+        if name in {"accuracy", "top5", "error"}:
+            text += f", {name} {value:.2%}".replace("%", " %")
+        elif name not in {"loss", "loss_stderr", CLAMPED}:
+            text += f", {name} {value:.4g}"
     terminal.note(text)
+    if center.get(CLAMPED):
+        terminal.note(
+            f"clamped     {center[CLAMPED]:.0f} samples at the center have probability 0 "
+            "(counted as 1e-45)"
+        )
     loss = landscape.loss[landscape.evaluated]
     finite = loss[[math.isfinite(value) for value in loss]]
     if finite.size:
@@ -257,6 +276,7 @@ def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list
         "loss_max": _finite(finite.max(initial=-math.inf)),
         "center_loss": _finite(landscape.center.get("loss")),
         "center_accuracy": _finite(landscape.center.get("accuracy")),
+        "center": {name: _finite(value) for name, value in landscape.center.items()},
         "seconds": {phase: round(value, 6) for phase, value in report.seconds.items()},
         "warnings": warnings,
         "spec": None if landscape.spec is None else landscape.spec.to_dict(),

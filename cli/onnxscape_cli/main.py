@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "eval": "Evaluate the loss landscape of a model.",
+    "inspect": "Tell what moves in a model, what stays, and why.",
     "plot": "Draw surfaces that were evaluated before.",
     "data": "List and get data sets.",
 }

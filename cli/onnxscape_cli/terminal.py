@@ -99,6 +99,7 @@ class Terminal:
             f"{outline.elements:,} values {'moves' if outline.moved == 1 else 'move'}, "
             f"{outline.others} stay",
             "directions": outline.directions,
+            "loss": outline.loss,
             "data": outline.data,
             "samples": f"{outline.samples} of {outline.population}",
             "points": f"{points}{reused}",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.core.normalization import Normalization, normalize
-from onnxscape.core.parameter import TRAINABLE, Parameter, Role
+from onnxscape.core.selection import perturbed
 from onnxscape.errors import NoParametersError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from onnxscape.core.parameter import Parameter
 
 SCHEME = 1
 """Version of the rules by which noise is drawn."""
@@ -65,6 +67,11 @@ class Direction:
         return sha.hexdigest()
 
 
+def direction_type(parameter: Parameter) -> np.dtype[Any]:
+    """Return the precision of a parameter's directions: its own, but at least float32."""
+    return np.promote_types(parameter.values.dtype, np.float32)
+
+
 def noise(seed: int, axis: int, key: int, filters: int, elements: int) -> NDArray[np.float64]:
     """Draw the standard normal noise of one weight.
 
@@ -105,7 +112,7 @@ def random_direction(
             what the normalization says. A group of one element cannot turn and is kept.
 
     Returns:
-        The direction, in the precision of the weights.
+        The direction, in the precision of the weights or float32 if theirs is less.
 
     Raises:
         UsageError: If the seed is out of range, or the direction cannot be orthogonal.
@@ -120,18 +127,15 @@ def random_direction(
         )
     tensors: dict[str, NDArray[np.floating]] = {}
     for parameter in parameters:
-        if parameter.role is Role.WEIGHT:
-            d = _random_tensor(parameter, seed, axis, normalization, orthogonal_to)
-        elif parameter.role in TRAINABLE and ignore is Ignore.NONE:
-            d = parameter.values.astype(np.float64)
-        else:
+        if not perturbed(parameter, ignore).perturbed:
             continue
-        tensors[parameter.name] = d.astype(parameter.values.dtype)
+        if parameter.layout is not None:
+            d = _random_tensor(parameter, seed, axis, normalization, orthogonal_to)
+        else:
+            d = parameter.values.astype(np.float64)
+        tensors[parameter.name] = d.astype(direction_type(parameter))
     if not tensors:
-        raise NoParametersError(
-            "the model has no weights to move: no Conv, ConvTranspose, Gemm or MatMul "
-            "has a constant weight"
-        )
+        raise NoParametersError("the model has no weights to move")
     direction = Direction(tensors)
     if orthogonal_to is not None and _is_global(normalization):
         direction = _orthogonalized(direction, orthogonal_to)

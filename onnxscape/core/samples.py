@@ -20,11 +20,14 @@ class TensorSignature:
         name: The tensor's name in the file.
         shape: One entry per axis, None where the size is free; None if the rank is unknown.
         dtype: Element type, e.g. float32.
+        axes: The file's name of each axis (axes of one name have one size), None where it has
+            none; None if the rank is unknown or nothing is known of names.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: np.dtype[np.generic]
+    axes: tuple[str | None, ...] | None = None
 
     def __str__(self) -> str:
         shape = (
@@ -41,19 +44,26 @@ class Samples:
 
     Attributes:
         inputs: Per model input an array [samples, ...] of the type the model wants.
-        labels: int64 [samples] class labels, or float targets [samples, ...].
+        labels: Class labels int64 [samples, ...positions], the ignored ones among them; or
+            targets float32 [samples, ...]; or, for a loss given as a graph, what the data
+            holds; None where the loss takes no labels.
         population: Number of samples the subset was drawn from (without replacement).
         name: For people: e.g. `cifar10 test`.
         digest: sha256 (hex) of the whole data before subset and preprocessing.
         preprocessing: What was done to the raw values, part of the spec: plain JSON values.
+        weights: float64 [samples], finite, none negative, not all zero; None if all samples
+            count the same.
+        constants: Per model input without axes its value [], fed with every batch.
     """
 
     inputs: Mapping[str, NDArray[np.generic]]
-    labels: NDArray[np.generic]
+    labels: NDArray[np.generic] | None
     population: int
     name: str
     digest: str
     preprocessing: Mapping[str, object] = field(default_factory=dict)
+    weights: NDArray[np.float64] | None = None
+    constants: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(next(iter(self.inputs.values())))

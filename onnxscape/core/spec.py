@@ -10,6 +10,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 from onnxscape.core.grid import Axis, Grid
+from onnxscape.core.loss import IGNORE_INDEX
 from onnxscape.errors import SurfaceFileError
 
 if TYPE_CHECKING:
@@ -29,13 +30,25 @@ class EvalSpec:
         samples: Number of samples used.
         population: Number of samples they are drawn from.
         loss: Name of the loss.
+        loss_file: sha256 (hex) of a loss given as a graph; None for a built-in one.
         metrics: Names of the further metrics.
+        metric_files: sha256 (hex) of those given as graphs, by name.
+        output: The model's output that the loss is computed from; None for the only one, or
+            the only one of floats.
+        class_axis: Axis of the output that counts classes; None for the one that shapes tell.
+        ignore_index: Class number of positions that do not count.
+        label_smoothing: Share of the uniform distribution in class labels.
+        huber_delta: Where the loss `huber` goes from square to straight.
         grid: The points.
         seed: Seed of the random directions; None if they come from a file.
         normalization: `filter`, `layer`, `weight`, `dfilter`, `dlayer`, `none`; None likewise.
         ignore: `biasbn` or `none`; None likewise.
         orthogonal: Whether eta was made orthogonal to delta; None likewise.
         directions: sha256 (hex) of the directions from a file; None for random ones.
+        include: Patterns of tensors moved whatever their role, sorted; none with directions
+            from a file.
+        exclude: Patterns of tensors left alone, likewise.
+        filter_axis: Name of a tensor to the axis chosen to count its filters, likewise.
         precision: Arithmetic of the forward pass.
         scheme: Version of the rules for randomness.
     """
@@ -53,6 +66,16 @@ class EvalSpec:
     ignore: str | None
     orthogonal: bool | None
     directions: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filter_axis: Mapping[str, int] = field(default_factory=dict)
+    loss_file: str | None = None
+    metric_files: Mapping[str, str] = field(default_factory=dict)
+    output: str | None = None
+    class_axis: int | None = None
+    ignore_index: int = IGNORE_INDEX
+    label_smoothing: float = 0.0
+    huber_delta: float = 1.0
     precision: str = "fp32"
     scheme: int = 1
 
@@ -60,8 +83,10 @@ class EvalSpec:
         """Return the spec as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         grid = values.pop("grid")
-        values["preprocessing"] = json.loads(json.dumps(dict(self.preprocessing)))
-        values["metrics"] = list(self.metrics)
+        for name in ("preprocessing", "metric_files", "filter_axis"):
+            values[name] = json.loads(json.dumps(dict(values[name])))
+        for name in ("metrics", "include", "exclude"):
+            values[name] = list(values[name])
         for name, axis in (("x", grid.x), ("y", grid.y)):
             values[name] = (
                 None
@@ -94,7 +119,8 @@ class EvalSpec:
             x, y = (
                 None if a is None else Axis(float(a[0]), float(a[1]), int(a[2])) for a in axes
             )
-            fields["metrics"] = tuple(fields["metrics"])
+            for name in {"metrics", "include", "exclude"} & fields.keys():
+                fields[name] = tuple(fields[name])
             return cls(grid=Grid(x, y), **fields)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise SurfaceFileError(
@@ -140,6 +166,16 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "ignore": (str, NoneType),
     "orthogonal": (bool, NoneType),
     "directions": (str, NoneType),
+    "include": list,
+    "exclude": list,
+    "filter_axis": dict,
+    "loss_file": (str, NoneType),
+    "metric_files": dict,
+    "output": (str, NoneType),
+    "class_axis": (int, NoneType),
+    "ignore_index": int,
+    "label_smoothing": (int, float),
+    "huber_delta": (int, float),
     "precision": str,
     "scheme": int,
 }

@@ -1,8 +1,9 @@
-"""Statistics of per-sample losses: mean, accuracy, standard error."""
+"""Statistics of per-sample results: means, totals, and the standard error of the loss."""
 
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,37 +12,60 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def exact_mean(values: NDArray[np.float64]) -> float:
-    """Return the mean of a sum that is rounded once.
+class Over(StrEnum):
+    """What the per-sample values of a result are put together over."""
+
+    SAMPLES = "samples"
+    """The mean over samples."""
+    POSITIONS = "positions"
+    """Values are sums over positions; the mean over all positions that count."""
+    TOTAL = "total"
+    """The plain sum, of counts."""
+
+
+def exact_mean(
+    values: NDArray[np.float64], shares: NDArray[np.float64] | None = None
+) -> float:
+    """Return a mean whose sum is rounded once.
 
     The sum is exact (`math.fsum`), hence the same for any order and any batch size. A value
     that is not finite makes the mean not finite, as IEEE arithmetic has it.
 
     Args:
         values: [n], n at least 1.
+        shares: [n], what each value is a sum of, so that the mean is sum(values) divided by
+            sum(shares); None if each is one.
 
     Returns:
         The mean.
     """
+    size = values.size if shares is None else math.fsum(shares.tolist())
     if not np.isfinite(values).all():
         with np.errstate(invalid="ignore", over="ignore"):
-            return float(values.sum() / values.size)
+            return float(values.sum() / size)
     try:
-        return math.fsum(values.tolist()) / values.size
+        return math.fsum(values.tolist()) / size
     except OverflowError:
         # The sum leaves float64, the mean does not; powers of two divide exactly.
         scaled, exponent = _scaled(values)
-        return math.ldexp(math.fsum(scaled.tolist()) / values.size, exponent)
+        return math.ldexp(math.fsum(scaled.tolist()) / size, exponent)
 
 
-def standard_error(losses: NDArray[np.float64], population: int) -> float:
+def standard_error(
+    losses: NDArray[np.float64],
+    population: int,
+    shares: NDArray[np.float64] | None = None,
+) -> float:
     """Return the standard error of the mean of a subset drawn without replacement.
 
     s / sqrt(n) * sqrt(1 - n/N), s with ddof = 1 (Cochran, "Sampling Techniques", eq. 2.20).
+    With shares the mean is a ratio of two sums, and s that of the residuals
+    losses - mean * shares, divided by the mean share (ibid., eq. 6.13).
 
     Args:
         losses: Per-sample losses [n].
         population: N, the number of samples they were drawn from.
+        shares: As for `exact_mean`.
 
     Returns:
         The standard error; 0 if all N were used, NaN if n < 2 or a loss is not finite.
@@ -50,9 +74,13 @@ def standard_error(losses: NDArray[np.float64], population: int) -> float:
     if n < 2 or not np.isfinite(losses).all():
         return math.nan
     scaled, exponent = _scaled(losses)
-    mean = exact_mean(scaled)
-    variance = math.fsum(((scaled - mean) ** 2).tolist()) / (n - 1)
-    return math.ldexp(math.sqrt(variance / n * (1.0 - n / population)), exponent)
+    mean = exact_mean(scaled, shares)
+    residuals = scaled - (mean if shares is None else mean * shares)
+    variance = math.fsum((residuals**2).tolist()) / (n - 1)
+    error = math.sqrt(variance / n * (1.0 - n / population))
+    if shares is not None:
+        error /= exact_mean(shares)
+    return math.ldexp(error, exponent)
 
 
 def _scaled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
@@ -62,23 +90,35 @@ def _scaled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
 
 
 def summarize(
-    losses: NDArray[np.float64], hits: NDArray[np.bool_] | None, population: int
+    results: dict[str, tuple[NDArray[np.float64], Over]],
+    population: int,
+    *,
+    weights: NDArray[np.float64] | None = None,
+    counted: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
     """Reduce per-sample results to the metrics of one point.
 
     Args:
-        losses: Per-sample losses [n].
-        hits: Whether each sample was classified right [n]; None if that has no meaning.
+        results: Name, `loss` among them, to values [n] and what they are put together over.
         population: Number of samples the n were drawn from.
+        weights: Weight of each sample [n]; None if all are 1. A sample of weight 0 does not
+            count, whatever its values.
+        counted: Number of positions of each sample that count [n]; None if each is one.
 
     Returns:
-        `loss`, `loss_stderr`, and `accuracy` if there are hits. A sample whose loss is not
-        finite counts as wrong: an arg-max over NaN hits by accident.
+        Each result's mean or total, and `loss_stderr`.
     """
-    metrics = {
-        "loss": exact_mean(losses),
-        "loss_stderr": standard_error(losses, population),
-    }
-    if hits is not None:
-        metrics["accuracy"] = float(np.count_nonzero(hits & np.isfinite(losses))) / losses.size
+    metrics = {}
+    for name, (values, over) in results.items():
+        if over is Over.TOTAL:
+            metrics[name] = math.fsum(values.tolist())
+            continue
+        shares = counted if over is Over.POSITIONS else None
+        if weights is not None:
+            shares = weights if shares is None else weights * shares
+            with np.errstate(invalid="ignore"):
+                values = np.where(weights == 0.0, 0.0, values * weights)  # noqa: PLW2901
+        metrics[name] = exact_mean(values, shares)
+        if name == "loss":
+            metrics["loss_stderr"] = standard_error(values, population, shares)
     return metrics

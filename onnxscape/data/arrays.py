@@ -33,6 +33,25 @@ _ZIP_ERRORS = (
 )
 
 
+def npz_names(path: Path) -> list[str]:
+    """List the arrays of a .npz file; none is read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Their names.
+
+    Raises:
+        DataError: If the file is unreadable, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name for name, _ in _members(archive, path)]
+    except _ZIP_ERRORS as error:
+        raise DataError(f"{path} is no readable .npz file: {error}") from error
+
+
 def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """Read the arrays of a .npz file.
 

@@ -28,7 +28,9 @@ _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 """How an image of a mode is taken; others (transparency, CMYK, 16 bits) would lose a part."""
 
 
-def read_image_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_image_folder(
+    folder: Path, *, classes_of: Path | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read all images below the subfolders of a folder.
 
     Subfolders in the order of their names are the classes, as in torchvision's ImageFolder;
@@ -37,24 +39,33 @@ def read_image_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64
 
     Args:
         folder: The folder.
+        classes_of: Folder whose subfolders number the classes, where that is another one: the
+            test images of a class have its number in training.
 
     Returns:
         Images [samples, height, width, 3], or [samples, height, width] if all are grey; and
         class numbers [samples].
 
     Raises:
-        DataError: If there are no images, an image is unreadable, or their sizes differ.
+        DataError: If there are no images, an image is unreadable, their sizes differ, or
+            `classes_of` does not have one of the classes.
     """
     try:
-        classes = sorted(child for child in folder.iterdir() if child.is_dir())
+        numbers = _classes(folder if classes_of is None else classes_of)
         files = [
-            (path, label)
-            for label, child in enumerate(classes)
-            for path in sorted(child.iterdir())
+            (path, numbers.get(name, -1))
+            for name in _classes(folder)
+            for path in sorted((folder / name).iterdir())
             if path.suffix.lower() in _SUFFIXES and path.is_file()
         ]
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {reason(error)}") from error
+    unknown = [path.parent for path, number in files if number < 0]
+    if unknown:
+        raise DataError(
+            f"{unknown[0]} holds images of a class that {classes_of} does not have: expected "
+            f"one of {', '.join(numbers)}"
+        )
     if not files:
         raise DataError(
             f"{folder} holds no images by class; expected one subfolder per class with files "
@@ -69,6 +80,11 @@ def read_image_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64
     for index, (path, _) in enumerate(files):
         images[index] = _decode(path, size, mode)
     return images, np.array([label for _, label in files], dtype=np.int64)
+
+
+def _classes(folder: Path) -> dict[str, int]:
+    names = sorted(child.name for child in folder.iterdir() if child.is_dir())
+    return {name: number for number, name in enumerate(names)}
 
 
 def _look_at_all(paths: list[Path]) -> tuple[tuple[int, int], set[str]]:

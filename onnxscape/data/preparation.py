@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxscape.core.loss import Labels
 from onnxscape.core.samples import Samples
-from onnxscape.data.dataset import SINGLE, Preprocessing, blocks
-from onnxscape.data.labels import FLOAT_TARGETS, class_labels, float_targets
-from onnxscape.data.layout import arrange
+from onnxscape.data.dataset import Preprocessing, first_where
+from onnxscape.data.labels import sample_weights
+from onnxscape.data.layout import Arrangement, arrange
+from onnxscape.data.matching import match_inputs
 from onnxscape.data.preprocessing import apply, is_floating, resolve
 from onnxscape.data.subset import subset_indices
+from onnxscape.data.wanted_labels import WantedLabels
 from onnxscape.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,8 +30,11 @@ def prepare_samples(
     dataset: Dataset,
     inputs: Sequence[TensorSignature],
     *,
-    loss: str = "cross-entropy",
+    labels: Labels = Labels.CLASSES,
     classes: int | None = None,
+    positions: int | None = None,
+    ignore_index: int | None = None,
+    next_token: bool = False,
     samples: int | None = 1000,
     layout: str | None = None,
     mean: Sequence[float] | None = None,
@@ -37,13 +43,20 @@ def prepare_samples(
 ) -> Samples:
     """Choose samples and bring them to the form a model takes.
 
-    Data is checked as a whole; only the chosen samples are preprocessed.
+    Data is checked as a whole; only the chosen samples are preprocessed. Class labels keep the
+    shape they have where `positions` is not given: `match_positions` then fits them to the
+    output, as soon as its axes are known.
 
     Args:
         dataset: The raw data.
         inputs: The model's inputs that are to be fed.
-        loss: Name of the loss: `mse` wants values as labels, all others want classes.
+        labels: What the labels of the loss are.
         classes: Number of classes of the model, where known.
+        positions: Axes that the model's output has besides those of samples and of classes;
+            None where not known. For class labels only.
+        ignore_index: Class number of positions that do not count; None if all count.
+        next_token: Whether class labels are the token at the next position, derived from
+            `y` or from the input tokens; `ignore_index` is -100 then if it is None.
         samples: Number of samples to use; None for all.
         layout: Layout of the data: `NCHW`, `NHWC`, `flat`; None where shapes tell.
         mean: One number, or one per channel, subtracted after scaling.
@@ -58,92 +71,96 @@ def prepare_samples(
         DataError: If the data cannot be used with this model.
         UsageError: If an option means nothing.
     """
-    fields = _match_fields(dataset, inputs)
+    match = match_inputs(dataset, inputs)
+    wanted = WantedLabels(labels, classes, positions, ignore_index, next_token)
+    wanted.check_there(dataset)
     steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
     by_default = scale is None and mean is None and std is None
-    if len(inputs) > 1 and not by_default:
+    batched = [signature for signature in inputs if signature.name in match.arrays]
+    if len(batched) > 1 and not by_default:
         raise DataError(
             f"--scale, --mean and --std need a model with one input, this one has "
-            f"{len(inputs)}; store the values of {dataset.name} preprocessed"
+            f"{len(batched)}; store the values of {dataset.name} preprocessed"
         )
     arrangements = {
         signature.name: arrange(
-            fields[signature.name],
-            dataset.fields[fields[signature.name]].shape[1:],
+            match.fields[signature.name],
+            match.arrays[signature.name].shape[1:],
             signature,
             known=dataset.layout,
             asked=layout,
         )
-        for signature in inputs
+        for signature in batched
     }
-    labels: NDArray[Any]
-    if loss in FLOAT_TARGETS:
-        labels = float_targets(dataset.labels, name=dataset.name)
-    else:
-        labels = class_labels(dataset.labels, classes=classes, name=dataset.name)
-    for field in sorted(set(fields.values())):
-        _check_finite(dataset.fields[field], field, dataset.name)
+    for name, array in match.arrays.items():
+        _check_finite(array, match.fields[name], dataset.name)
     digest = dataset.digest()
     chosen = subset_indices(digest, len(dataset), samples)
+    ready = wanted.of(dataset, inputs, match, chosen)
+    weights = match.weights
+    if weights is not None:
+        weights = sample_weights(weights, name=dataset.name, chosen=chosen)
     arrays, done = {}, {}
-    for signature in inputs:
-        field = fields[signature.name]
-        arrangement = arrangements[signature.name]
-        wanted = steps
-        if not is_floating(signature.dtype) and by_default:
-            wanted = Preprocessing()  # such a model does its own scaling
-        arrays[signature.name] = apply(
-            dataset.fields[field][chosen], arrangement, wanted, signature, field=field
+    for signature in batched:
+        name = signature.name
+        own = not is_floating(signature.dtype) and by_default  # the model does its own scaling
+        step = Preprocessing() if own else steps
+        array = match.arrays[name]
+        taken = array if len(chosen) == len(array) else array[chosen]
+        arrays[name] = apply(
+            taken, arrangements[name], step, signature, field=match.fields[name]
         )
-        done[signature.name] = {
-            "layout": arrangement.text,
-            "scale": wanted.scale,
-            "mean": None if wanted.mean is None else list(wanted.mean),
-            "std": None if wanted.std is None else list(wanted.std),
-        }
+        done[name] = {"layout": arrangements[name].text, **step.as_json()}
+    _check_axes(batched, arrays)
     return Samples(
         inputs=arrays,
-        labels=np.ascontiguousarray(labels[chosen]),
+        labels=ready,
         population=len(dataset),
         name=dataset.name,
         digest=digest,
         preprocessing=done,
+        weights=weights,
+        constants={
+            signature.name: _constant(match.constants[signature.name], signature)
+            for signature in inputs
+            if signature.name in match.constants
+        },
     )
 
 
-def _match_fields(dataset: Dataset, inputs: Sequence[TensorSignature]) -> dict[str, str]:
-    # For every input of the model the name of the data's array for it.
-    if not inputs:
-        raise DataError(f"the model has no input that {dataset.name} could be fed to")
-    if len(inputs) == 1 and inputs[0].name not in dataset.fields and SINGLE in dataset.fields:
-        return {inputs[0].name: SINGLE}
-    missing = [signature.name for signature in inputs if signature.name not in dataset.fields]
-    if missing:
-        wanted = ", ".join(str(signature) for signature in inputs)
-        held = ", ".join(
-            f"{name} {list(array.shape)}" for name, array in dataset.fields.items()
-        )
-        raise DataError(
-            f"{dataset.name} has no array for model input {', '.join(missing)}: the model "
-            f"wants {wanted}; the data holds {held}; name the arrays like the inputs"
-            + (f", or {SINGLE!r}" if len(inputs) == 1 else "")
-        )
-    return {signature.name: signature.name for signature in inputs}
+def _constant(value: NDArray[Any], signature: TensorSignature) -> NDArray[Any]:
+    # A value that is fed as it is, of the type that the model wants.
+    as_it_is = Arrangement("as is", (), None, None, ())
+    once = apply(value.reshape(1), as_it_is, Preprocessing(), signature, field=signature.name)
+    return once.reshape(())
+
+
+def _check_axes(inputs: Sequence[TensorSignature], arrays: Mapping[str, NDArray[Any]]) -> None:
+    # Axes that the model gives one name have one size. That of samples always has.
+    seen: dict[str, tuple[str, int]] = {}
+    for signature in inputs:
+        sizes = arrays[signature.name].shape
+        if signature.axes is None:
+            continue
+        for axis, size in list(zip(signature.axes, sizes, strict=True))[1:]:
+            if axis is None:
+                continue
+            other, expected = seen.setdefault(axis, (signature.name, size))
+            if size != expected:
+                raise DataError(
+                    f"the model's inputs {other} and {signature.name} share the axis "
+                    f"{axis!r}, but the data has {expected} for {other} and {size} for "
+                    f"{signature.name}: give both one size"
+                )
 
 
 def _check_finite(array: NDArray[Any], field: str, name: str) -> None:
     if array.dtype.kind in "biu":
         return
-    count, first = 0, None
-    for start, block in blocks(array):
-        finite = np.isfinite(block)
-        if not finite.all():
-            bad = np.argwhere(~finite)
-            count += len(bad)
-            if first is None:
-                first = (start + int(bad[0][0]), *(int(i) for i in bad[0][1:]))
-    if first is not None:
+    found = first_where(array, lambda block: ~np.isfinite(block))
+    if found is not None:
+        at, count = found
         raise DataError(
-            f"expected finite values in {field!r} of {name}, got {array[first]} at "
-            f"{field}{list(first)} ({count} NaN or infinite value{'s' if count > 1 else ''})"
+            f"expected finite values in {field!r} of {name}, got {array[at]} at "
+            f"{field}{list(at)} ({count} NaN or infinite value{'s' if count > 1 else ''})"
         )

@@ -104,7 +104,7 @@ def apply(
         field: Name of the array, for messages.
 
     Returns:
-        C-contiguous array [n, ...] of the model's type.
+        C-contiguous array [n, ...] of the model's type; `values` itself if nothing is to do.
 
     Raises:
         DataError: If mean or std have a wrong length, or values do not fit the model's type.
@@ -121,7 +121,10 @@ def apply(
             f"model input {signature} takes whole numbers; --scale, --mean and --std cannot "
             "be used with it"
         )
-    result = np.empty((len(values), *arrangement.shape), dtype=signature.dtype)
+    shape = (len(values), *arrangement.shape)
+    if plain and arrangement.order is None and values.dtype == signature.dtype:
+        return np.ascontiguousarray(values).reshape(shape)
+    result = np.empty(shape, dtype=signature.dtype)
     for start, block in blocks(values):
         piece = block.reshape(len(block), *arrangement.view)
         if not plain:

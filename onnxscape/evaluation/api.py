@@ -76,8 +76,10 @@ def evaluate(
         observer: Told what happens; by default warnings become Python warnings, and
             nothing else is said.
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
-            `metrics`, `directions`, `orthogonal`, `batch_size`, `device`, `threads`,
-            `strategy`, `layout`, `mean`, `std`, `scale`, `data_dir`.
+            `metrics`, `output`, `class_axis`, `ignore_index`, `label_smoothing`,
+            `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
+            `batch_size`, `device`, `threads`, `strategy`, `layout`, `mean`, `std`, `scale`,
+            `data_dir`, `precision`, `weights`.
 
     Returns:
         The landscape.
@@ -90,6 +92,9 @@ def evaluate(
     unknown = set(options) - _OPTIONS
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))} for evaluate()")
+    for name in ("include", "exclude"):
+        patterns = options.get(name, ())
+        options[name] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     request = EvalRequest(
         model=model,
         data=data,

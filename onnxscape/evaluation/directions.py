@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxscape.core.direction import Direction, random_direction
-from onnxscape.core.parameter import TRAINABLE, Parameter, Role
+from onnxscape.core.direction import Direction, direction_type, random_direction
+from onnxscape.core.parameter import TRAINABLE, Choice, Parameter, Role
+from onnxscape.core.selection import perturbed
 from onnxscape.errors import DirectionError, NoParametersError
 from onnxscape.storage import load_directions, save_directions
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from onnxscape.core.direction import Ignore
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest
     from onnxscape.storage import StoredTensor
@@ -26,7 +28,11 @@ _NORM_TOLERANCE = 0.05
 
 
 def make_directions(
-    parameters: Sequence[Parameter], request: EvalRequest, observer: Observer
+    parameters: Sequence[Parameter],
+    request: EvalRequest,
+    observer: Observer,
+    *,
+    warnings: Sequence[str] = (),
 ) -> tuple[Direction | None, Direction | None]:
     """Make the directions that a request asks for.
 
@@ -34,6 +40,7 @@ def make_directions(
         parameters: The model's parameters.
         request: The request.
         observer: Told what is odd about a file's directions.
+        warnings: What was found odd about the model: why nothing moves, if nothing does.
 
     Returns:
         delta and eta; None for an axis that the grid does not have.
@@ -42,11 +49,7 @@ def make_directions(
         NoParametersError: If the model has no weights.
         DirectionError: If the file cannot be read or does not fit.
     """
-    if not any(p.role is Role.WEIGHT for p in parameters):
-        raise NoParametersError(
-            "nothing to move: the model has no float32 or float64 weight in a Conv, "
-            "ConvTranspose, Gemm or MatMul"
-        )
+    _refuse_nothing(parameters, request.ignore, warnings)
     if request.directions is None:
         delta = _random(parameters, request, 0, None)
         eta = _random(parameters, request, 1, delta if request.orthogonal else None)
@@ -75,6 +78,25 @@ def make_directions(
     return found[0], found[1]
 
 
+def _refuse_nothing(
+    parameters: Sequence[Parameter], ignore: Ignore, warnings: Sequence[str]
+) -> None:
+    """Refuse a model without anything that moves at random.
+
+    Raises:
+        NoParametersError: If there is nothing.
+    """
+    if any(p.layout is not None and perturbed(p, ignore).perturbed for p in parameters):
+        return
+    tensors = [f"{p.name} ({perturbed(p, ignore).reason})" for p in parameters]
+    reasons = [
+        "nothing to move: no operator of the model has a weight that can be moved",
+        *warnings,
+        f"its float tensors: {_listed(tensors) or 'none'}",
+    ]
+    raise NoParametersError("; ".join(reasons))
+
+
 def _random(
     parameters: Sequence[Parameter],
     request: EvalRequest,
@@ -95,6 +117,8 @@ def match_direction(
     stored: Sequence[StoredTensor], parameters: Sequence[Parameter], where: str
 ) -> Direction:
     """Match the tensors of a direction file to a model's parameters.
+
+    What the user excludes stays.
 
     By name where all have one. Else the k-th tensor belongs to the k-th trainable parameter
     in file order if all shapes agree (as torch's `net.parameters()` has them); else those of
@@ -117,12 +141,12 @@ def match_direction(
     else:
         pairs = _by_order(stored, parameters, where)
     tensors = {
-        parameter.name: values.astype(parameter.values.dtype)
+        parameter.name: values.astype(direction_type(parameter))
         for parameter, values in pairs
-        if np.any(values)
+        if np.any(values) and parameter.choice is not Choice.EXCLUDED
     }
     if not tensors:
-        raise DirectionError(f"{where} is zero everywhere: it leads nowhere")
+        raise DirectionError(f"{where} is zero everywhere it may move: it leads nowhere")
     return Direction(tensors)
 
 
@@ -132,7 +156,7 @@ Pairs = list[tuple[Parameter, "NDArray[np.floating]"]]
 def _by_name(
     stored: Sequence[StoredTensor], parameters: Sequence[Parameter], where: str
 ) -> Pairs:
-    trainable = {p.name: p for p in parameters if p.role in TRAINABLE}
+    trainable = {p.name: p for p in parameters if p.role is not Role.STATISTIC}
     pairs = []
     for tensor in stored:
         parameter = trainable.get(str(tensor.name))
@@ -213,12 +237,13 @@ def write_directions(
     Raises:
         StorageError: If it cannot be written.
     """
-    trainable = [p for p in parameters if p.role in TRAINABLE]
+    trainable = [p for p in parameters if p.role in TRAINABLE or p.choice is Choice.INCLUDED]
     groups = [
         None
         if direction is None
         else [
-            (p.name, direction.tensors.get(p.name, np.zeros_like(p.values))) for p in trainable
+            (p.name, direction.tensors.get(p.name, np.zeros(p.shape, direction_type(p))))
+            for p in trainable
         ]
         for direction in (delta, eta)
     ]

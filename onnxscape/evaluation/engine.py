@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onnxscape.errors import DataError, SpecConflictError, UnsupportedModelError, UsageError
+from onnxscape.errors import SpecConflictError, UsageError
 from onnxscape.graph.prepared import prepare
 from onnxscape.runtime.devices import Device, find_device, usable_cores
-from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
-from onnxscape.runtime.self_test import self_test, user_outputs
+from onnxscape.runtime.planning import make_evaluator, make_plan
+from onnxscape.runtime.self_test import self_test
+from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from onnxscape.core.plan import Plan
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest
     from onnxscape.runtime.evaluator import PointEvaluator
+
+_TESTED_SAMPLES = 32
+"""Samples of the self-test, where the user's file takes them only in small pieces."""
 
 _PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
@@ -61,8 +64,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         UsageError: If a choice is not possible.
         DeviceError: If the device is not there.
         SelfTestError: If the prepared model differs from the user's file.
-        UnsupportedModelError: If the model cannot be run, or its output fits no loss.
-        DataError: If the labels do not fit the output.
+        UnsupportedModelError: If the model cannot be run.
     """
     request = inputs.request
     device = find_device(_wanted_device(request, recorded))
@@ -70,22 +72,36 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
     most = max(2 * (os.cpu_count() or 1), 8)
     if not 1 <= threads <= most:
         raise UsageError(f"expected from 1 to {most} threads on this machine, got {threads}")
-    prepared = prepare(inputs.file, inputs.parameters, moved=inputs.moved, loss=request.loss)
+    loss = inputs.objective.loss
+    prepared = prepare(
+        inputs.file,
+        inputs.parameters,
+        moved=inputs.moved,
+        loss=loss,
+        custom=inputs.objective.custom,
+        precision=request.precision,
+    )
     plan = make_plan(
-        inputs.file.inputs,
         inputs.samples,
         device,
         strategy=request.strategy or (recorded.strategy if recorded else None),
         batch=_wanted_batch(request, recorded),
+        demanded=prepared.demanded_batch,
         folded=prepared.folded > 0,
+        outputs=math.prod(loss.shape),
     )
     if recorded is not None:
         _check_recorded(plan, recorded, observer)
         plan = recorded
-    demanded = fixed_batch(inputs.file.inputs)
-    feeds = _first_batch(inputs.samples, plan.batch, pad=demanded is not None)
-    center = user_outputs(inputs.file, feeds, device=device, threads=threads)
-    _check_output(center, inputs, observer)
+    if prepared.batch is not None:
+        observer.note(f"the model was {prepared.batch}")
+    user = UserModel(
+        file=inputs.file,
+        device=device,
+        threads=threads,
+        precision=request.precision,
+        pieces=None if prepared.batch is None else prepared.batch.size,
+    )
     evaluator = make_evaluator(
         plan,
         prepared,
@@ -94,18 +110,16 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         inputs.eta,
         device=device,
         threads=threads,
-        pad=demanded is not None,
+        pad=prepared.demanded_batch is not None,
     )
     self_test(
         evaluator,
-        inputs.file,
+        user,
         inputs.parameters,
         inputs.delta,
         inputs.eta,
-        feeds,
-        center,
-        device=device,
-        threads=threads,
+        _first_samples(inputs.samples, plan.batch, user.pieces),
+        output=loss.output,
     )
     return Engine(evaluator, plan, device, threads)
 
@@ -144,50 +158,16 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
         )
 
 
-def _first_batch(samples: Samples, size: int, *, pad: bool) -> dict[str, NDArray[np.generic]]:
-    feeds = {name: array[:size] for name, array in samples.inputs.items()}
-    missing = size - min(len(samples), size)
-    if pad and missing:
-        feeds = {
-            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-            for name, array in feeds.items()
-        }
-    return feeds
+def _first_samples(
+    samples: Samples, size: int, pieces: int | None
+) -> dict[str, NDArray[np.generic]]:
+    """Return what the self-test feeds: the first batch, or enough of it.
 
-
-def _check_output(output: NDArray[Any], inputs: EvalInputs, observer: Observer) -> None:
-    """Check that the loss makes sense of the model's output.
-
-    Raises:
-        UnsupportedModelError: If the output has another form than the loss needs.
-        DataError: If the labels do not fit it.
+    A file that takes few samples at once is slow, so it is not run on a whole large batch.
     """
-    name = inputs.file.outputs[0].name
-    labels = inputs.samples.labels
-    if inputs.request.loss == "mse":
-        per_sample = math.prod(output.shape[1:])
-        targets = math.prod(labels.shape[1:])
-        if output.ndim == 0 or per_sample != targets:
-            raise DataError(
-                f"expected {per_sample} target value(s) per sample for the output {name!r} "
-                f"{list(output.shape)}, the data's labels have {targets}: {list(labels.shape)}"
-            )
-        return
-    if output.ndim != 2 or output.shape[1] < 2:
-        raise UnsupportedModelError(
-            f"cross-entropy needs logits [batch, classes], the output {name!r} is "
-            f"{list(output.shape)}; for regression use --loss mse"
-        )
-    worst = int(np.argmax(labels))
-    if labels[worst] >= output.shape[1]:
-        raise DataError(
-            f"label {int(labels[worst])} of sample {worst} is out of range: the output "
-            f"{name!r} has {output.shape[1]} classes, so labels go from 0 to "
-            f"{output.shape[1] - 1}"
-        )
-    sums = output.astype(np.float64).sum(axis=1)
-    if (output >= 0).all() and np.allclose(sums, 1.0, atol=1e-3):
-        observer.warning(
-            f"the output {name!r} looks like probabilities (rows sum to 1), cross-entropy "
-            "takes logits: export the model without its last softmax"
-        )
+    if pieces is not None:
+        size = min(size, max(pieces, _TESTED_SAMPLES))
+    return {
+        **{name: array[:size] for name, array in samples.inputs.items()},
+        **samples.constants,
+    }

@@ -6,20 +6,37 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
-from onnxscape.errors import DataError, UsageError
+from onnxscape.data.arrays import read_npz
+from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.directions import make_directions
+from onnxscape.evaluation.objective import (
+    Objective,
+    check_names,
+    custom_files,
+    is_file,
+    make_objective,
+    wanted_labels,
+)
+from onnxscape.evaluation.probe import PROBED, look_at
+from onnxscape.evaluation.proposal import propose
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
-from onnxscape.graph.heads import LOSSES, METRICS
+from onnxscape.graph.batch_axis import fixed_batch
+from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.model_file import ModelFile, read_model
+from onnxscape.graph.operands import weight_inputs
+from onnxscape.graph.outputs import choose_output
 from onnxscape.graph.prepared import analyse
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
     from onnxscape.core.samples import Samples
@@ -38,6 +55,7 @@ class EvalInputs:
         samples: The samples, ready to be fed.
         delta: Direction of alpha; None on a line along eta.
         eta: Direction of beta; None on a line along delta.
+        objective: The loss and metrics.
         spec: What defines the numbers.
     """
 
@@ -47,6 +65,7 @@ class EvalInputs:
     samples: Samples
     delta: Direction | None
     eta: Direction | None
+    objective: Objective
     spec: EvalSpec
 
     @property
@@ -69,16 +88,15 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         UsageError: If the loss or the split is not known.
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
-    if request.loss not in LOSSES:
-        raise UsageError(f"expected --loss {' or '.join(LOSSES)}, got {request.loss!r}")
+    check_names(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
-    file = read_model(request.model)
-    parameters, warnings = analyse(file)
+    file = read_model(request.model, weights=_weights(request))
+    parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     for text in warnings:
         observer.warning(text)
-    delta, eta = make_directions(parameters, request, observer)
-    samples = _samples(file, request, observer)
+    delta, eta = make_directions(parameters, request, observer, warnings=warnings)
+    samples, objective = _samples_and_objective(file, request, observer)
     random = request.directions is None
     spec = EvalSpec(
         model=file.digest,
@@ -86,33 +104,25 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         preprocessing=samples.preprocessing,
         samples=len(samples),
         population=samples.population,
-        loss=request.loss,
-        metrics=_metrics(request),
         grid=request.grid,
         seed=request.seed if random else None,
         normalization=str(request.normalization) if random else None,
         ignore=str(request.ignore) if random else None,
         orthogonal=request.orthogonal if random else None,
         directions=None if random else _digest(delta, eta),
+        precision=request.precision,
+        include=tuple(sorted(set(request.include))) if random else (),
+        exclude=tuple(sorted(set(request.exclude))) if random else (),
+        filter_axis=_axes(request.filter_axis, parameters) if random else {},
+        **objective.spec,
     )
-    return EvalInputs(request, file, parameters, samples, delta, eta, spec)
+    return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)
 
 
-def _metrics(request: EvalRequest) -> tuple[str, ...]:
-    """Return the metrics besides the loss, in the loss's own order.
-
-    Raises:
-        UsageError: If the loss does not have one of them.
-    """
-    available = METRICS[request.loss]
-    wanted = available if request.metrics is None else request.metrics
-    unknown = [name for name in wanted if name not in available]
-    if unknown:
-        raise UsageError(
-            f"expected --metric from {', '.join(available) or 'none'} with --loss "
-            f"{request.loss}, got {', '.join(unknown)}"
-        )
-    return tuple(name for name in available if name in wanted)
+def _axes(filter_axis: Mapping[str, int], parameters: tuple[Parameter, ...]) -> dict[str, int]:
+    """Return the axes the user chose, counted from the front."""
+    ranks = {p.name: len(p.shape) for p in parameters}
+    return {name: axis % ranks[name] for name, axis in sorted(filter_axis.items())}
 
 
 def _digest(delta: Direction | None, eta: Direction | None) -> str:
@@ -120,24 +130,132 @@ def _digest(delta: Direction | None, eta: Direction | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _samples(file: ModelFile, request: EvalRequest, observer: Observer) -> Samples:
+def _weights(request: EvalRequest) -> dict[str, NDArray[Any]] | None:
+    """Return the values of inputs that are weights, by name."""
+    given = request.weights
+    if isinstance(given, str | Path):
+        return read_npz(Path(given))
+    return None if given is None else {n: np.asarray(values) for n, values in given.items()}
+
+
+def _samples_and_objective(
+    file: ModelFile, request: EvalRequest, observer: Observer
+) -> tuple[Samples, Objective]:
+    """Read the data, look at what the model makes of it, and settle the loss.
+
+    Returns:
+        All samples, and what is computed from their outputs.
+    """
     dataset = _dataset(request.data, request, observer)
+    _refuse_missing_weights(file, request, dataset)
+    custom = custom_files(request)
+    output, default = _output(file, request, custom, observer)
+    few = _samples(
+        dataset, file, request, labels=Labels.ANY, samples=min(PROBED, len(dataset))
+    )
+    batch = fixed_batch(canonical_of(file, request.precision).model)
+    probe = look_at(
+        file,
+        few,
+        output,
+        precision=request.precision,
+        pieces=None if batch is None else batch.size,
+    )
+    reason = None
+    if request.loss is None:
+        name, reason = propose(probe, dataset.labels, request.class_axis)
+    else:
+        name = CUSTOM if is_file(request.loss) else request.loss
+    samples = _samples(
+        dataset,
+        file,
+        request,
+        samples=_sample_count(request, len(dataset)),
+        **wanted_labels(name, probe, request),
+    )
+    objective = make_objective(
+        request,
+        name,
+        probe,
+        samples,
+        custom,
+        reason=reason,
+        default_output=default,
+        batch=None if batch is None or batch.dynamic else batch.size,
+        observer=observer,
+    )
+    return samples, objective
+
+
+def _output(
+    file: ModelFile, request: EvalRequest, custom: Mapping[str, ModelFile], observer: Observer
+) -> tuple[str, str | None]:
+    """Return the output that the loss is computed from, and the one taken by default.
+
+    Raises:
+        UnsupportedModelError: If it takes the user to tell.
+    """
+    if request.output is None and "loss" in custom:
+        # A loss given as a graph names its outputs itself; the first of them is compared in
+        # the self-test.
+        taken = {signature.name for signature in custom["loss"].inputs}
+        for signature in file.outputs:
+            if signature.name in taken:
+                return signature.name, signature.name
+    try:
+        default = choose_output(file, None)
+    except UnsupportedModelError:
+        if request.output is None:
+            raise
+        default = None
+    chosen = choose_output(file, request.output)
+    if request.output is None and len(file.outputs) > 1:
+        observer.note(
+            f"the loss is computed from {chosen!r}, the only one of {len(file.outputs)} "
+            "outputs that holds floats"
+        )
+    return chosen, default
+
+
+def _sample_count(request: EvalRequest, available: int) -> int | None:
     wanted = request.samples
     if wanted is None:
-        wanted = min(DEFAULT_SAMPLES, len(dataset))
-    elif isinstance(wanted, str) and wanted != "all":
-        raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+        return min(DEFAULT_SAMPLES, available)
+    if isinstance(wanted, str):
+        if wanted != "all":
+            raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+        return None
+    return wanted
+
+
+def _samples(
+    dataset: Dataset, file: ModelFile, request: EvalRequest, **wanted: Any
+) -> Samples:
     return prepare_samples(
         dataset,
-        file.inputs,
-        loss=request.loss,
-        classes=_classes(file, request.loss),
-        samples=None if isinstance(wanted, str) else wanted,
+        fed_inputs(file, request.precision),
         layout=request.layout,
         mean=request.mean,
         std=request.std,
         scale=request.scale,
+        **wanted,
     )
+
+
+def _refuse_missing_weights(file: ModelFile, request: EvalRequest, dataset: Dataset) -> None:
+    """Say of an input without data that it is a weight, rather than that data are missing.
+
+    Raises:
+        DataError: If there is one.
+    """
+    inputs = {signature.name for signature in fed_inputs(file, request.precision)}
+    found = weight_inputs(canonical_of(file, request.precision).model)
+    missing = [name for name in found if name in inputs and name not in dataset.fields]
+    if missing and len(inputs) > 1:
+        raise DataError(
+            f"the model's input {missing[0]!r} is used like a weight and the data has no "
+            "array for it; if it is one, give its values with --weights FILE.npz"
+        )
 
 
 def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
@@ -164,17 +282,4 @@ def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
                 f"'y'; got {type(data).__name__}"
             ) from None
         arrays = {"x": np.asarray(x), "y": np.asarray(y)}
-    if "y" not in arrays or len(arrays) < 2:
-        raise DataError(
-            f"expected arrays for the inputs and labels under 'y', got {', '.join(arrays)}"
-        )
-    labels = arrays.pop("y")
-    return Dataset(name="arrays", fields=arrays, labels=labels)
-
-
-def _classes(file: ModelFile, loss: str) -> int | None:
-    """Return the number of classes if the model's output tells it."""
-    if loss != "cross-entropy" or len(file.outputs) != 1:
-        return None
-    shape = file.outputs[0].shape
-    return shape[1] if shape is not None and len(shape) == 2 else None
+    return Dataset.from_arrays("arrays", arrays)

@@ -22,6 +22,7 @@ class Outline:
         elements: Number of values in them.
         others: Number of trainable parameters that stay.
         directions: Where the directions come from, for people.
+        loss: The loss and metrics, and why a loss was proposed, for people.
         data: Name of the data and its preprocessing, for people.
         samples: Number of samples used.
         population: Number of samples there are.
@@ -39,6 +40,7 @@ class Outline:
     elements: int
     others: int
     directions: str
+    loss: str
     data: str
     samples: int
     population: int

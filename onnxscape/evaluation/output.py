@@ -13,6 +13,7 @@ from onnxscape.errors import (
     UsageError,
 )
 from onnxscape.evaluation.directions import write_directions
+from onnxscape.evaluation.objective import is_file
 from onnxscape.storage import check_writable, is_ours, load_directions, load_landscape
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def check_outputs(request: EvalRequest, output: OutputOptions) -> None:
             f"expected --out to name the surface, such as {output.path.stem}.h5, got "
             f"{output.path.name}; pictures get their names from it"
         )
-    sources = (request.model, request.data, request.directions)
+    graphs = [name for name in (request.loss, *(request.metrics or ())) if name is not None]
+    sources = (request.model, request.data, request.directions, *filter(is_file, graphs))
     read = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
     for path in (output.path, output.save_directions):
         if path is not None and path.resolve() in read:

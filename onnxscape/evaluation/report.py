@@ -163,6 +163,7 @@ def outline(
         elements=sum(p.values.size for p in moved),
         others=len(trainable) - len(moved),
         directions=directions,
+        loss=inputs.objective.text,
         data=f"{inputs.samples.name}: {_preprocessing(inputs.samples.preprocessing)}",
         samples=len(inputs.samples),
         population=inputs.samples.population,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onnxscape.core.direction import Ignore
 from onnxscape.core.normalization import Normalization
+from onnxscape.core.selection import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +39,19 @@ class EvalRequest:
         ignore: Which parameters they leave alone.
         orthogonal: Whether eta is made orthogonal to delta.
         directions: Direction file to use instead of random ones.
-        loss: Name of the loss.
-        metrics: Names of the metrics besides the loss; None for all that the loss has.
+        include: Patterns of tensor names to move whatever their role.
+        exclude: Patterns of tensor names to leave alone; they win.
+        filter_axis: Name of a tensor to the axis that counts its filters.
+        loss: Name of the loss, or an .onnx file that computes it from outputs and labels;
+            None to have one proposed from the output and the labels.
+        metrics: Names of the metrics besides the loss, or .onnx files; None for `accuracy`
+            where the loss has it.
+        output: Name of the output that the loss is computed from; None for the only one, or
+            the only one of floats.
+        class_axis: Axis of the output that counts classes; None for the one that shapes tell.
+        ignore_index: Class number of positions that do not count; None for -100.
+        label_smoothing: Share of the uniform distribution in the labels of `cross-entropy`.
+        huber_delta: Where `huber` goes from square to straight.
         split: `train` or `test`, where the data has them.
         samples: Number of samples; `all`; or None for 1000, or all if there are fewer.
         layout: Layout of the data's images where it is ambiguous.
@@ -51,6 +63,9 @@ class EvalRequest:
         threads: Threads on the CPU; None for all cores.
         strategy: How weights reach ONNX Runtime; None for the rule.
         batch_size: Samples per forward pass; None for the rule.
+        precision: `fp32` computes float16 and bfloat16 models in float32, `native` as they
+            are.
+        weights: Values of model inputs that are weights: a .npz file, or arrays by name.
     """
 
     model: Model
@@ -61,8 +76,16 @@ class EvalRequest:
     ignore: Ignore = Ignore.BIASBN
     orthogonal: bool = False
     directions: str | Path | None = None
-    loss: str = "cross-entropy"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filter_axis: Mapping[str, int] = field(default_factory=dict)
+    loss: str | None = None
     metrics: tuple[str, ...] | None = None
+    output: str | None = None
+    class_axis: int | None = None
+    ignore_index: int | None = None
+    label_smoothing: float = 0.0
+    huber_delta: float = 1.0
     split: str = "train"
     samples: int | str | None = None
     layout: str | None = None
@@ -74,6 +97,15 @@ class EvalRequest:
     threads: int | None = None
     strategy: str | None = None
     batch_size: int | None = None
+    precision: str = "fp32"
+    weights: str | Path | Mapping[str, ArrayLike] | None = None
+
+    @property
+    def overrides(self) -> Overrides:
+        """What the user says about single tensors."""
+        return Overrides(
+            include=self.include, exclude=self.exclude, filter_axis=self.filter_axis
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

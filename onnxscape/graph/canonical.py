@@ -1,56 +1,140 @@
 """Canonical form: small passes that make all exports look alike before anything is found.
 
-Every pass takes a model, changes it in place, and leaves what it computes unchanged. Names of
-tensors in the user's file are kept: they are how parameters are addressed.
+Names of tensors in the user's file are kept: they are how parameters are addressed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import (
-    InlinePass,
-    LiftConstantsToInitializersPass,
-    RemoveInitializersFromInputsPass,
-)
 
-from onnxscape.errors import ModelFileError, OnnxscapeError, UnsupportedModelError
+from onnxscape.errors import ModelFileError, OnnxscapeError, UsageError
+from onnxscape.graph.passes.constants import fold_constants
+from onnxscape.graph.passes.loops import capture_unchanged_states
+from onnxscape.graph.passes.notes import Notes
+from onnxscape.graph.passes.opsets import with_supported_opset
+from onnxscape.graph.passes.precision import HALVES, keep_halves, widen_halves
+from onnxscape.graph.passes.quantization import dequantize_weights
+from onnxscape.graph.passes.randomness import refuse_endless_loops, refuse_randomness
+from onnxscape.graph.passes.sparse import with_dense_weights
+from onnxscape.graph.passes.structure import (
+    free_initializers,
+    hoist_initializers,
+    inline_functions,
+    lift_constants,
+    name_default_domain,
+    raise_ir_version,
+    sort_nodes,
+)
+from onnxscape.graph.passes.training import leave_training_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import onnx
 
-MIN_IR_VERSION = 4
-"""From this version on an initializer that is an input too can be overridden."""
+    from onnxscape.core.samples import TensorSignature
+    from onnxscape.graph.model_file import ModelFile
 
-MIN_OPSET = 11
-"""The loss head needs GatherElements."""
+    Pass = Callable[[ir.Model, Notes], None]
+
+PRECISIONS = ("fp32", "native")
+"""Arithmetic of the forward pass: half floats in float32, or every type as it is."""
 
 
-def canonical(proto: onnx.ModelProto) -> ir.Model:
+@dataclass(frozen=True, slots=True, eq=False)
+class Canonical:
+    """A model in canonical form.
+
+    Every constant operand of a node is an initializer of the main graph, or a view of one
+    (`operands.resolve`). No node is in training mode or draws random numbers, no model-local
+    function is left, quantized weights are floats.
+
+    Attributes:
+        model: The model; share it, but do not change it.
+        warnings: What the user should know of it.
+        loosened: Why it may differ from the file at the center beyond rounding: `float16`,
+            `bfloat16`, `quantized`, `training`; empty if it must not.
+    """
+
+    model: ir.Model
+    warnings: tuple[str, ...]
+    loosened: frozenset[str]
+
+
+def canonical(proto: onnx.ModelProto, *, precision: str = "fp32") -> Canonical:
     """Bring a model into canonical form.
 
     Args:
         proto: The user's model; it is not changed.
+        precision: `fp32` computes float16 and bfloat16 in float32, `native` leaves them.
 
     Returns:
-        The same function: weights are initializers, never inputs or Constant nodes; no
-        model-local functions; nothing in training mode.
+        The same function of its inputs and weights.
 
     Raises:
         ModelFileError: If the graph is broken.
-        UnsupportedModelError: If a node only makes sense in training, or the opset is too old.
+        UnsupportedModelError: If something in it cannot be handled.
+        UsageError: If the precision is not known.
     """
+    if precision not in PRECISIONS:
+        raise UsageError(f"expected --precision {' or '.join(PRECISIONS)}, got {precision!r}")
+    notes = Notes()
     with broken_graphs_refused():
-        _refuse_sparse_weights(proto)
         _refuse_unknown_names(proto.graph, frozenset())
+        proto = with_dense_weights(with_supported_opset(proto))
         model = ir.from_proto(proto)
-        for apply in PASSES:
-            apply(model)
-    return model
+        for apply in PASSES[precision]:
+            apply(model, notes)
+    return Canonical(model, tuple(notes.warnings), frozenset(notes.loosened))
+
+
+_MADE: weakref.WeakKeyDictionary[ModelFile, dict[str, Canonical]] = weakref.WeakKeyDictionary()
+"""The canonical forms of the files that are in memory: some passes take their time."""
+
+
+def canonical_of(file: ModelFile, precision: str = "fp32") -> Canonical:
+    """Return the canonical form of a model file; it is made once and kept with the file.
+
+    Args:
+        file: The model.
+        precision: As in `canonical`.
+
+    Returns:
+        The canonical form.
+
+    Raises:
+        OnnxscapeError: As in `canonical`.
+    """
+    forms = _MADE.setdefault(file, {})
+    if precision not in forms:
+        forms[precision] = canonical(file.proto, precision=precision)
+    return forms[precision]
+
+
+def fed_inputs(file: ModelFile, precision: str = "fp32") -> tuple[TensorSignature, ...]:
+    """Return what the canonical form is fed: the file's inputs, half floats as float32.
+
+    Args:
+        file: The model.
+        precision: As in `canonical`.
+
+    Returns:
+        Their signatures, in the file's order.
+    """
+    if precision == "native":
+        return file.inputs
+    halves = {dtype.numpy() for dtype in HALVES}
+    wide = np.dtype(np.float32)
+    return tuple(
+        dataclasses.replace(s, dtype=wide) if s.dtype in halves else s for s in file.inputs
+    )
 
 
 @contextlib.contextmanager
@@ -78,20 +162,6 @@ def broken_graphs_refused() -> Iterator[None]:
         ) from error
 
 
-def _refuse_sparse_weights(proto: onnx.ModelProto) -> None:
-    """The graph library would drop them.
-
-    Raises:
-        UnsupportedModelError: If there are any.
-    """
-    if proto.graph.sparse_initializer:
-        name = proto.graph.sparse_initializer[0].values.name
-        raise UnsupportedModelError(
-            f"the weight {name!r} is stored as a sparse tensor, which cannot be moved; "
-            "export the model with dense weights"
-        )
-
-
 def _refuse_unknown_names(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
     """The graph library would make up values for them, and only log it.
 
@@ -100,6 +170,7 @@ def _refuse_unknown_names(graph: onnx.GraphProto, outer: frozenset[str]) -> None
     """
     known = outer | {""}
     known |= {tensor.name for tensor in graph.initializer}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
     known |= {value.name for value in graph.input}
     known |= {name for node in graph.node for name in node.output}
     for reader, names in (
@@ -121,108 +192,24 @@ def _refuse_unknown_names(graph: onnx.GraphProto, outer: frozenset[str]) -> None
                 _refuse_unknown_names(body, known)
 
 
-def _name_default_domain(model: ir.Model) -> None:
-    """After: the default operator set is called "", not by its other name."""
-    version = model.opset_imports.pop("ai.onnx", None)
-    if version is not None:
-        model.opset_imports.setdefault("", version)
+def _passes(precision: Pass) -> tuple[Pass, ...]:
+    return (
+        name_default_domain,
+        free_initializers,
+        inline_functions,
+        sort_nodes,
+        lift_constants,
+        hoist_initializers,
+        capture_unchanged_states,
+        raise_ir_version,
+        refuse_randomness,
+        refuse_endless_loops,
+        leave_training_mode,
+        precision,
+        dequantize_weights,
+        fold_constants,
+    )
 
 
-def _free_initializers(model: ir.Model) -> None:
-    """Old files list weights as inputs. After: no initializer is an input."""
-    RemoveInitializersFromInputsPass()(model)
-
-
-def _inline_functions(model: ir.Model) -> None:
-    """After: no node calls a model-local function."""
-    if model.functions:
-        InlinePass()(model)
-
-
-def _sort_nodes(model: ir.Model) -> None:
-    """After: every node stands behind those it depends on; none depends on itself."""
-    model.graph.sort()
-
-
-def _lift_constants(model: ir.Model) -> None:
-    """After: no Constant node with a numeric value is left in the main graph."""
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-
-
-def _raise_ir_version(model: ir.Model) -> None:
-    """After: initializers can be overridden by inputs."""
-    model.ir_version = max(model.ir_version, MIN_IR_VERSION)
-
-
-def _refuse_old_opsets(model: ir.Model) -> None:
-    """After: the default operator set is new enough for the loss head.
-
-    Raises:
-        UnsupportedModelError: If it is not.
-    """
-    opset = model.opset_imports.get("", 1)
-    if opset < MIN_OPSET:
-        raise UnsupportedModelError(
-            f"expected operator set {MIN_OPSET} or newer, the model has {opset}; export it "
-            "anew, or convert it with onnx.version_converter.convert_version"
-        )
-
-
-def _refuse_training_mode(model: ir.Model) -> None:
-    """After: BatchNormalization and Dropout only do inference.
-
-    Raises:
-        UnsupportedModelError: If one of them is in training mode.
-    """
-    for node in model.graph.all_nodes():
-        training = node.op_type == "BatchNormalization" and (
-            (mode := node.attributes.get("training_mode")) is not None and mode.as_int() == 1
-        )
-        if node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2] is not None:
-            flag = ir.convenience.get_const_tensor(node.inputs[2])
-            training = flag is None or bool(flag.numpy().any())
-        if training:
-            raise UnsupportedModelError(
-                f"{node.op_type} {node.name!r} is in training mode: its output would change "
-                "from run to run; export the model in evaluation mode (model.eval())"
-            )
-
-
-_RANDOM = frozenset(
-    {
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
-)
-
-
-def _refuse_randomness(model: ir.Model) -> None:
-    """After: the same inputs give the same outputs.
-
-    Raises:
-        UnsupportedModelError: If a node draws random numbers.
-    """
-    for node in model.graph.all_nodes():
-        if node.op_type in _RANDOM and node.domain in {"", "ai.onnx"}:
-            raise UnsupportedModelError(
-                f"{node.op_type} {node.name!r} draws random numbers: the loss would change "
-                "from run to run; export the model in evaluation mode, or with fixed noise"
-            )
-
-
-PASSES: tuple[Callable[[ir.Model], None], ...] = (
-    _name_default_domain,
-    _refuse_old_opsets,
-    _free_initializers,
-    _inline_functions,
-    _sort_nodes,
-    _lift_constants,
-    _raise_ir_version,
-    _refuse_training_mode,
-    _refuse_randomness,
-)
-"""In the order in which they run."""
+PASSES = {"fp32": _passes(widen_halves), "native": _passes(keep_halves)}
+"""By precision, in the order in which they run."""

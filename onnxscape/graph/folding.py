@@ -15,10 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxscape.graph.operands import resolve
+from onnxscape.graph.operators import WEIGHTS, operator_name
 from onnxscape.graph.scales import BatchNorm, batch_norm, only_consumer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -57,19 +58,35 @@ def fold_batch_norms(
         The weights that were folded. Those that other nodes use too, and those whose bias or
         normalization moves, are left as they are.
     """
-    folded = []
-    for node in list(model.graph):
+    pairs = list(foldable(model, parameters, moved))
+    return tuple(_fold(model.graph, *pair) for pair in pairs)
+
+
+def foldable(
+    model: ir.Model, parameters: Mapping[str, Parameter], moved: Collection[str]
+) -> Iterator[tuple[ir.Node, BatchNorm, Parameter]]:
+    """Find every BatchNormalization that directly follows a moved weight of its own.
+
+    Args:
+        model: Canonical model.
+        parameters: Its parameters by name.
+        moved: Names of those that move.
+
+    Yields:
+        The operator of the weight, the normalization behind it, and the weight.
+    """
+    for node in model.graph:
         if node.op_type not in FOLDABLE or len(node.inputs) < 2:
             continue
         weight, follower = node.inputs[1], only_consumer(node.outputs[0])
-        norm = None if follower is None else batch_norm(follower)
+        if follower is None or follower.graph is not node.graph:
+            continue
+        norm = batch_norm(follower)
         if weight is None or norm is None or norm.node.inputs[0] is not node.outputs[0]:
             continue
         parameter = parameters.get(str(weight.name))
-        if parameter is None or not _may_fold(node, weight, norm, parameter, moved):
-            continue
-        folded.append(_fold(model.graph, node, norm, parameter))
-    return tuple(folded)
+        if parameter is not None and _may_fold(node, weight, norm, parameter, moved):
+            yield node, norm, parameter
 
 
 def _may_fold(
@@ -85,7 +102,9 @@ def _may_fold(
     if any(name in moved for name in norm.sources):
         return False  # both factors would move, and their product is no longer linear
     filters = norm.scale.size
-    if parameter.layout is None or parameter.layout.filters != filters:
+    own = WEIGHTS[operator_name(node), 1].layout(node, parameter.shape)
+    # The user may have chosen another axis: then the scale is not one number per filter.
+    if own is None or parameter.layout != own or own.filters != filters:
         return False
     plain = len(norm.node.outputs) == 1 and (node.op_type != "Gemm" or _plain_gemm(node))
     return plain and _bias_is_constant(node, filters, moved)

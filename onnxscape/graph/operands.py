@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxscape.core.filters import Reshape, Step, Transpose, rearranged
-from onnxscape.graph.operators import attribute
+from onnxscape.graph.operators import WEIGHTS, attribute, operator_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,14 @@ class Operand:
     view: tuple[Step, ...]
     shape: tuple[int, ...]
 
-    def float64(self) -> NDArray[np.float64]:
+    def values(self) -> NDArray[Any]:
         """Return the operand's own values, after the view, shaped `shape`."""
         assert self.source.const_value is not None  # noqa: S101 - resolve() only gives such
-        return rearranged(self.source.const_value.numpy(), self.view).astype(np.float64)
+        return rearranged(self.source.const_value.numpy(), self.view)
+
+    def float64(self) -> NDArray[np.float64]:
+        """Return the same as float64."""
+        return self.values().astype(np.float64)
 
 
 def resolve(value: ir.Value | None) -> Operand | None:
@@ -52,7 +56,7 @@ def resolve(value: ir.Value | None) -> Operand | None:
     trail: list[ir.Node] = []
     while value is not None and not value.is_initializer():
         node = value.producer()
-        if node is None or node.op_type not in _VIEWS or node.domain not in {"", "ai.onnx"}:
+        if node is None or node.op_type not in VIEWS or node.domain not in {"", "ai.onnx"}:
             return None
         trail.append(node)
         value = node.inputs[0]
@@ -75,16 +79,46 @@ def resolve(value: ir.Value | None) -> Operand | None:
     return Operand(value, source_shape, tuple(view), shape)
 
 
+def constant_array(value: ir.Value | None) -> NDArray[Any] | None:
+    """Return the values of an initializer or of a view of one; None if it is neither.
+
+    Args:
+        value: Input of a node; None for an omitted one.
+    """
+    operand = resolve(value)
+    return None if operand is None else operand.values()
+
+
+def weight_inputs(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of inputs that nodes use where weights stand.
+
+    Args:
+        model: The model.
+    """
+    found = []
+    for node in model.graph.all_nodes():
+        for slot, value in enumerate(node.inputs):
+            source = value
+            while source is not None and (maker := source.producer()) is not None:
+                source = maker.inputs[0] if maker.op_type in VIEWS else None
+            weight = (operator_name(node), slot) in WEIGHTS
+            if weight and source is not None and source in model.graph.inputs:
+                found.append(str(source.name))
+    return tuple(dict.fromkeys(found))
+
+
 def in_evaluation_order(graph: ir.Graph) -> Iterator[ir.Node]:
     """Yield nodes depth-first from the outputs, inputs in slot order, each after its inputs.
 
-    The order depends on what the graph computes, not on how the exporter wrote it down.
+    The order depends on what the graph computes, not on how the exporter wrote it down. The
+    nodes of a body (of If, Loop or Scan) come after all that feeds the node which holds it,
+    and before that node.
 
     Args:
-        graph: The main graph.
+        graph: The main graph, or a body.
 
     Yields:
-        Each node that some output depends on, once.
+        Each node that some output depends on, once; also those inside bodies.
     """
     done: set[ir.Node] = set()
     for output in graph.outputs:
@@ -102,25 +136,32 @@ def in_evaluation_order(graph: ir.Graph) -> Iterator[ir.Node]:
                 stack.pop()
                 if node not in done:
                     done.add(node)
+                    for body in bodies(node):
+                        yield from in_evaluation_order(body)
                     yield node
 
 
+def bodies(node: ir.Node) -> list[ir.Graph]:
+    """Return the graphs that a node of control flow holds, by the names of its attributes."""
+    attributes = sorted(node.attributes.items())
+    return [attr.as_graph() for _, attr in attributes if attr.type is ir.AttributeType.GRAPH]
+
+
 def _producers(node: ir.Node) -> list[ir.Node]:
-    """Return the nodes that feed a node, those captured by its subgraphs last."""
+    """Return the nodes that feed a node, those captured by its bodies last."""
     values = list(node.inputs)
-    for attr in node.attributes.values():
-        if attr.type is ir.AttributeType.GRAPH:
-            graph = attr.as_graph()
-            values += [v for n in graph.all_nodes() for v in n.inputs] + list(graph.outputs)
+    for body in bodies(node):
+        values += [v for n in body.all_nodes() for v in n.inputs] + list(body.outputs)
     producers = [value.producer() for value in values if value is not None]
     return [p for p in producers if p is not None and p.graph is node.graph]
 
 
-_VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+"""Operators that only rearrange elements."""
 
 
 def _step(node: ir.Node, shape: tuple[int, ...]) -> Step | None:
-    """Return what a node of `_VIEWS` does to a tensor; None if that is not constant."""
+    """Return what a node of `VIEWS` does to a tensor; None if that is not constant."""
     if node.op_type == "Transpose":
         found = node.attributes.get("perm")
         return Transpose(tuple(found.as_ints()) if found else tuple(range(len(shape)))[::-1])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from onnxscape.core.statistics import summarize
 from onnxscape.runtime.evaluator import (
     Collector,
     WeightPath,
@@ -52,8 +51,8 @@ class ConstantSessions:
         self._output = prepared.output
         self._path = WeightPath(prepared, delta, eta)
         self._batches = batches(samples, prepared, batch, pad=pad)
-        self._samples = len(samples)
-        self._population = samples.population
+        self._prepared = prepared
+        self._samples = samples
         self._device = device
         self._threads = threads
 
@@ -68,10 +67,10 @@ class ConstantSessions:
             Metric name to value.
         """
         session = self._session(alpha, beta)
-        collector = Collector(self._samples, hits=len(self._results) > 1)
+        collector = Collector(self._prepared, self._samples)
         for batch in self._batches:
             collector.add(run(session, self._results, batch.feeds), batch.count)
-        return summarize(collector.losses, collector.hits, self._population)
+        return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
         """Return the model's own output for the first batch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from onnxscape.core.perturbation import displaced
-from onnxscape.graph.heads import HIT, LABELS, LOSS
+from onnxscape.core.statistics import summarize
+from onnxscape.errors import DataError
+from onnxscape.graph.heads import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +28,7 @@ class PointEvaluator(Protocol):
     """Evaluates a model's metrics anywhere on the plane."""
 
     def evaluate(self, alpha: float, beta: float) -> Mapping[str, float]:
-        """Return the metrics of one point: `loss`, `loss_stderr`, `accuracy` if there is one.
+        """Return the metrics of one point: `loss`, `loss_stderr`, and those asked for.
 
         Args:
             alpha: Step along delta.
@@ -64,26 +67,50 @@ def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) 
         samples: The samples.
         prepared: Says how the labels are wanted.
         size: Samples per batch.
-        pad: Whether the last batch is filled up by repeating its last sample.
+        pad: Whether the last batch is filled up by repeating its last sample; never where the
+            model computes one loss for a whole batch.
 
     Returns:
         The batches; views of the samples wherever nothing is filled up.
+
+    Raises:
+        DataError: If the heads take labels and there are none.
     """
-    labels = samples.labels.astype(prepared.head.label_type, copy=False)
-    if prepared.head.name == "cross-entropy":
-        labels = labels.reshape(-1, 1)
-    arrays = {**samples.inputs, LABELS: labels}
+    head = prepared.head
+    pad = pad and not head.loss.per_batch
+    arrays = dict(samples.inputs)
+    if head.label_type is not None:
+        if samples.labels is None:
+            raise DataError(f"the loss takes labels, and {samples.name} has none")
+        arrays[LABELS] = samples.labels.astype(head.label_type, copy=False)
     cut = []
     for start in range(0, len(samples), size):
         feeds = {name: array[start : start + size] for name, array in arrays.items()}
-        count = len(feeds[LABELS])
-        if pad and count < size:
-            feeds = {
-                name: np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
-                for name, part in feeds.items()
-            }
-        cut.append(Batch(feeds, count))
+        count = min(size, len(samples) - start)
+        full = filled_up(feeds, size) if pad else feeds
+        cut.append(Batch({**full, **samples.constants}, count))
     return cut
+
+
+def filled_up(
+    feeds: Mapping[str, NDArray[np.generic]], size: int
+) -> Mapping[str, NDArray[np.generic]]:
+    """Return a batch of full size: the last sample is repeated as often as it takes.
+
+    Args:
+        feeds: Arrays by input name, of at most that many samples; those without axes stay.
+        size: Samples wanted.
+
+    Returns:
+        The same arrays where nothing is missing.
+    """
+    missing = {name: size - len(array) if array.ndim else 0 for name, array in feeds.items()}
+    return {
+        name: np.concatenate([array, np.repeat(array[-1:], missing[name], axis=0)])
+        if missing[name] > 0
+        else array
+        for name, array in feeds.items()
+    }
 
 
 class WeightPath:
@@ -142,21 +169,43 @@ def extrapolated(run: Callable[[], object], start: float, batches: int) -> float
 
 def result_names(prepared: PreparedModel) -> list[str]:
     """Return the outputs that a point's metrics are made of."""
-    return [LOSS, HIT] if "accuracy" in prepared.head.metrics else [LOSS]
+    return [result.tensor for result in prepared.head.results]
 
 
 class Collector:
     """Puts the per-sample results of the batches of one point together, in sample order."""
 
-    def __init__(self, samples: int, *, hits: bool) -> None:
-        self.losses = np.empty(samples)
-        self.hits = np.empty(samples, dtype=np.bool_) if hits else None
+    def __init__(self, prepared: PreparedModel, samples: Samples) -> None:
+        """Make room.
+
+        Args:
+            prepared: Says what leaves the graph.
+            samples: What is evaluated.
+        """
+        self._head = prepared.head
+        self._samples = samples
+        self._values = [np.empty(len(samples)) for _ in self._head.results]
         self._filled = 0
 
     def add(self, results: list[NDArray[Any]], count: int) -> None:
         """Take the outputs of one batch, of which the first `count` rows are samples."""
         rows = slice(self._filled, self._filled + count)
-        self.losses[rows] = results[0][:count, 0]
-        if self.hits is not None:
-            self.hits[rows] = results[1][:count, 0]
+        for values, result in zip(self._values, results, strict=True):
+            values[rows] = result[:count, 0]  # a loss of the whole batch is every sample's
         self._filled += count
+
+    def summary(self) -> dict[str, float]:
+        """Return the metrics of the point."""
+        results = {
+            result.name: (values, result.over)
+            for result, values in zip(self._head.results, self._values, strict=True)
+        }
+        metrics = summarize(
+            results,
+            self._samples.population,
+            weights=self._samples.weights,
+            counted=self._head.loss.counted(self._samples.labels),
+        )
+        if self._head.loss.per_batch:
+            metrics["loss_stderr"] = math.nan
+        return metrics

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from onnxscape.core.statistics import summarize
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.runtime.evaluator import (
     Collector,
@@ -57,8 +56,8 @@ class OverridingInputs:
         self._results = result_names(prepared)
         self._path = WeightPath(prepared, delta, eta)
         self._weights = [self._buffer(weight.copy()) for weight in self._path.at(0.0, 0.0)]
-        self._samples = len(samples)
-        self._population = samples.population
+        self._prepared = prepared
+        self._samples = samples
         # cuDNN plans anew whenever a shape changes: one shape for all batches on a GPU.
         cut = batches(samples, prepared, batch, pad=pad or device.kind == "cuda")
         self._counts = [part.count for part in cut]
@@ -85,10 +84,10 @@ class OverridingInputs:
             Metric name to value.
         """
         self._move(alpha, beta)
-        collector = Collector(self._samples, hits=len(self._results) > 1)
+        collector = Collector(self._prepared, self._samples)
         for binding, count in zip(self._bindings, self._counts, strict=True):
             collector.add(self._run(binding), count)
-        return summarize(collector.losses, collector.hits, self._population)
+        return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
         """Return the model's own output for the first batch.
@@ -101,7 +100,8 @@ class OverridingInputs:
             [batch, ...].
         """
         self._move(alpha, beta)
-        return self._run(self._bind(self._feeds[0], [self._output]))[0][: self._rows]
+        output = self._run(self._bind(self._feeds[0], [self._output]))[0]
+        return output[: self._rows] if output.ndim else output
 
     def estimate(self) -> float:
         """Return how many seconds one point is going to take.

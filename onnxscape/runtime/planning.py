@@ -17,10 +17,10 @@ from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.overriding_inputs import OverridingInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from onnxscape.core.direction import Direction
-    from onnxscape.core.samples import Samples, TensorSignature
+    from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import PointEvaluator
@@ -47,39 +47,31 @@ STRATEGIES: Mapping[str, _Strategy] = {
 """How weights reach ONNX Runtime, by name."""
 
 _BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
-"""Input elements per batch: on a CPU the activations of a batch should stay in the caches."""
+"""Elements of inputs or outputs per batch: on a CPU a batch should stay in the caches."""
 
 _BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 4096)}
 
 
-def fixed_batch(inputs: Sequence[TensorSignature]) -> int | None:
-    """Return the batch size that a model demands; None if it takes any.
-
-    Args:
-        inputs: The model's inputs.
-    """
-    sizes = {signature.shape[0] for signature in inputs if signature.shape} - {None}
-    return next(iter(sizes)) if len(sizes) == 1 else None
-
-
 def make_plan(
-    inputs: Sequence[TensorSignature],
     samples: Samples,
     device: Device,
     *,
     strategy: str | None = None,
     batch: int | None = None,
+    demanded: int | None = None,
     folded: bool = True,
+    outputs: int = 1,
 ) -> Plan:
     """Choose what defines the bits.
 
     Args:
-        inputs: The model's inputs.
         samples: The samples.
         device: Where it runs.
         strategy: The user's choice; None for the rule (`constant` on a CPU).
         batch: The user's choice; None for the rule.
+        demanded: The only batch size that the prepared model takes; None if it takes any.
         folded: Whether normalizations may be folded.
+        outputs: Values per sample of the output that the loss is computed from.
 
     Returns:
         The plan.
@@ -91,7 +83,6 @@ def make_plan(
         strategy = "constant" if device.kind == "cpu" else "overriding"
     if strategy not in STRATEGIES:
         raise UsageError(f"expected --strategy {' or '.join(STRATEGIES)}, got {strategy!r}")
-    demanded = fixed_batch(inputs)
     if batch is not None and batch < 1:
         raise UsageError(f"expected a batch size of at least 1, got {batch}")
     if batch is not None and demanded is not None and batch != demanded:
@@ -102,15 +93,16 @@ def make_plan(
     return Plan(
         provider=device.provider,
         strategy=strategy,
-        batch=batch or demanded or _batch_by_rule(samples, device),
+        batch=batch or demanded or _batch_by_rule(samples, device, outputs),
         folded=folded,
         runtime=f"onnxruntime {ort.__version__}",
         machine=device.name,
     )
 
 
-def _batch_by_rule(samples: Samples, device: Device) -> int:
-    elements = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
+def _batch_by_rule(samples: Samples, device: Device, outputs: int) -> int:
+    inputs = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
+    elements = max(inputs, outputs)
     low, high = _BATCH_LIMITS[device.kind]
     fitting = _BATCH_ELEMENTS[device.kind] // max(1, elements)
     batch = min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))

@@ -31,6 +31,9 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # What stands between DequantizeLinear and QuantizeLinear is computed as written. Else
+    # ONNX Runtime would quantize constant float weights there by itself, and round each step.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 
 

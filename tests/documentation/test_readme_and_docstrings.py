@@ -40,7 +40,9 @@ def test_the_python_example_of_the_readme_runs(project_folder):
     assert (names["same"].loss == names["line"].loss).all()
 
 
-@pytest.mark.parametrize("module", ["onnxscape", "onnxscape.evaluation.api"])
+@pytest.mark.parametrize(
+    "module", ["onnxscape", "onnxscape.evaluation.api", "onnxscape.graph.audit.inspection"]
+)
 def test_the_examples_in_docstrings_give_what_they_show(module, project_folder):
     outcome = doctest.testmod(importlib.import_module(module))
     assert outcome.attempted > 0

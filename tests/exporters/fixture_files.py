@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from fixture_tasks import text
 
 HERE = Path(__file__).parent
 MODELS = HERE / "models"
 WEIGHTS = HERE / "weights"
 DATA = HERE / "data.npz"
+TEXT = HERE / "text.npz"
 DIGITS = HERE.parents[1] / "onnxscape" / "data" / "digits.npz"
 
 SAMPLES = 96
@@ -23,6 +25,12 @@ def make_data():
         x = digits["x"][-SAMPLES:].astype(np.float32)[:, None] / 16
         y = digits["y"][-SAMPLES:].astype(np.int64)
     np.savez_compressed(DATA, x=x, y=y)
+
+
+def make_text():
+    """Write the sentences that the language models are evaluated on."""
+    ids, mask = text(SAMPLES, seed=2)
+    np.savez_compressed(TEXT, input_ids=ids, attention_mask=mask)
 
 
 def training_digits():
@@ -67,18 +75,27 @@ def save_with_external_data(model, name):
 
 def _anonymize(model):
     # Stack traces in the metadata hold paths of the machine, and are most of the file.
-    for holder in (model, model.graph, *model.functions):
-        holder.doc_string = ""
-        del holder.metadata_props[:]
-    for graph in (model.graph, *model.functions):
-        for node in graph.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-    for value in (
-        *model.graph.input,
-        *model.graph.output,
-        *model.graph.value_info,
-        *model.graph.initializer,
-    ):
-        value.doc_string = ""
-        del value.metadata_props[:]
+    _clear(model)
+    for function in model.functions:
+        _clear(function)
+        _anonymize_nodes(function.node)
+    _anonymize_graph(model.graph)
+
+
+def _anonymize_graph(graph):
+    for part in (graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        _clear(part)
+    _anonymize_nodes(graph.node)
+
+
+def _anonymize_nodes(nodes):
+    for node in nodes:
+        _clear(node)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _anonymize_graph(attribute.g)
+
+
+def _clear(part):
+    part.doc_string = ""
+    del part.metadata_props[:]

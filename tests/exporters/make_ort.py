@@ -32,9 +32,11 @@ def optimized(name, level):
 
 
 if __name__ == "__main__":
-    for network, source in (
-        ("cnn", "cnn_torch_legacy_nofolding_eval"),
-        ("block", "block_torch_legacy_nofolding"),
+    for network, source, levels in (
+        ("cnn", "cnn_torch_legacy_nofolding_eval", LEVELS),
+        ("block", "block_torch_legacy_nofolding", LEVELS),
+        ("encoder", "encoder_torch_dynamo_optimized", ("extended",)),
+        ("gptuntied", "gptuntied_torch_dynamo_optimized", ("extended",)),
     ):
-        for name, level in LEVELS.items():
-            save(optimized(source, level), f"{network}_ort_{name}")
+        for name in levels:
+            save(optimized(source, LEVELS[name]), f"{network}_ort_{name}")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from onnxscape.core.direction import random_direction
+from onnxscape.core.loss import Loss
 from onnxscape.errors import OnnxscapeError
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse, prepare
@@ -26,7 +27,8 @@ def read_all(content):
     _ = file.inputs, file.outputs
     parameters, _ = analyse(file)
     direction = random_direction(parameters, seed=0, axis=0)
-    prepare(file, parameters, moved=set(direction.tensors), loss="mse").with_external_weights()
+    loss = Loss(name="mse", output=file.outputs[0].name)
+    prepare(file, parameters, moved=set(direction.tensors), loss=loss).with_external_weights()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxscape.core.direction import Ignore, random_direction
+from onnxscape.core.loss import Loss
 from onnxscape.core.normalization import Normalization
 from onnxscape.core.perturbation import displaced
 from onnxscape.graph.model_file import read_model
@@ -40,7 +41,13 @@ def test_the_prepared_model_is_the_rebuilt_one_at_any_point(
         for p in parameters
         if p.name in delta
     }
-    prepared = prepare(file, parameters, moved=set(delta), loss="cross-entropy", fold=fold)
+    loss = Loss(
+        name="cross-entropy",
+        output="y",
+        shape=run_model(drawn.model, drawn.feeds)[0].shape[1:],
+        class_axis=1,
+    )
+    prepared = prepare(file, parameters, moved=set(delta), loss=loss, fold=fold)
     weights = {s.tensor: s.transfer(moved[s.parameter.name]) for s in prepared.slots}
     feeds = drawn.feeds | {"onnxscape::labels": drawn.labels} | weights
     ours, loss = run_model(

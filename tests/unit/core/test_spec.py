@@ -39,6 +39,16 @@ OTHERS = {
     "ignore": "none",
     "orthogonal": True,
     "directions": "e" * 64,
+    "include": ("pos*",),
+    "exclude": ("head.weight",),
+    "filter_axis": {"embed.weight": 1},
+    "loss_file": "f" * 64,
+    "metric_files": {"margin": "1" * 64},
+    "output": "logits",
+    "class_axis": 2,
+    "ignore_index": 255,
+    "label_smoothing": 0.1,
+    "huber_delta": 0.5,
     "precision": "bf16",
     "scheme": 2,
 }
@@ -114,6 +124,13 @@ def test_a_missing_field_is_an_error(field):
     del values[field]
     with pytest.raises(SurfaceFileError, match=rf"not one this version can read \(.*{field}"):
         EvalSpec.from_dict(values)
+
+
+def test_specs_from_before_overrides_still_read():
+    values = SPEC.to_dict()
+    for field in ("include", "exclude", "filter_axis"):
+        del values[field]
+    assert EvalSpec.from_dict(values) == SPEC
 
 
 def test_an_unknown_field_is_an_error():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from onnxscape.core.statistics import exact_mean, standard_error, summarize
+from onnxscape.core.statistics import Over, exact_mean, standard_error, summarize
 
 numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40)
 
@@ -104,19 +105,71 @@ def test_equal_losses_have_no_error():
 
 
 def test_accuracy_is_the_fraction_of_hits():
-    hits = np.array([True, False, True, True])
-    metrics = summarize(np.array([0.1, 0.2, 0.3, 0.4]), hits, 4)
+    losses, hits = np.array([0.1, 0.2, 0.3, 0.4]), np.array([1.0, 0.0, 1.0, 1.0])
+    results = {"loss": (losses, Over.SAMPLES), "accuracy": (hits, Over.SAMPLES)}
+    metrics = summarize(results, 4)
     assert metrics == {"loss": pytest.approx(0.25), "loss_stderr": 0.0, "accuracy": 0.75}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_hit_by_accident_does_not_count(bad):
-    hits = np.array([True, True, False, True])
-    metrics = summarize(np.array([0.1, bad, 0.3, bad]), hits, 8)
+def test_a_loss_that_is_not_finite_leaves_other_results_alone(bad):
+    hits = np.array([1.0, 0.0, 0.0, 0.0])
+    losses = np.array([0.1, bad, 0.3, bad])
+    results = {"loss": (losses, Over.SAMPLES), "accuracy": (hits, Over.SAMPLES)}
+    metrics = summarize(results, 8)
     assert metrics["accuracy"] == 0.25
     assert not math.isfinite(metrics["loss"])
     assert math.isnan(metrics["loss_stderr"])
 
 
-def test_without_hits_there_is_no_accuracy():
-    assert set(summarize(np.array([1.0, 2.0]), None, 2)) == {"loss", "loss_stderr"}
+def ratio(losses, weights, counted, population):
+    """The ratio of two totals and its linearized error, by the definitions."""
+    y, x = weights * losses, weights * counted
+    mean = y.sum() / x.sum()
+    spread = ((y - mean * x) ** 2).sum() / (len(y) - 1)
+    error = np.sqrt(spread / len(y) * (1 - len(y) / population)) / x.mean()
+    return mean, error
+
+
+def test_the_mean_is_over_all_positions_that_count_and_samples_are_its_units():
+    random = np.random.default_rng(0)
+    losses, weights = random.gamma(2.0, size=(2, 30))
+    counted = random.integers(0, 6, 30).astype(float)
+    losses *= counted
+    metrics = summarize(
+        {"loss": (losses, Over.POSITIONS)}, 100, weights=weights, counted=counted
+    )
+    mean, error = ratio(losses, weights, counted, 100)
+    assert metrics["loss"] == pytest.approx(mean, rel=1e-14)
+    assert metrics["loss_stderr"] == pytest.approx(error, rel=1e-12)
+
+
+def test_results_per_sample_do_not_know_of_positions():
+    values, weights = np.array([1.0, 5.0]), np.array([3.0, 1.0])
+    results = {"loss": (values, Over.POSITIONS), "own": (values, Over.SAMPLES)}
+    metrics = summarize(results, 2, weights=weights, counted=np.array([1.0, 4.0]))
+    assert metrics["own"] == 2.0
+    assert metrics["loss"] == pytest.approx(8 / 7)
+
+
+def test_totals_are_counts():
+    results = {
+        "loss": (np.array([1.0, 2.0]), Over.SAMPLES),
+        "clamped": (np.array([1.0, 1.0]), Over.TOTAL),
+    }
+    assert summarize(results, 2, weights=np.array([0.5, 0.5]))["clamped"] == 2.0
+
+
+@given(losses=arrays(np.float64, 7, elements=st.floats(-1e308, 1e308)))
+def test_weights_of_one_change_no_bit(losses):
+    results, ones = {"loss": (losses, Over.POSITIONS)}, np.ones(7)
+    assert summarize(results, 9) == summarize(results, 9, weights=ones, counted=ones)
+
+
+def test_a_sample_of_weight_zero_does_not_count_whatever_its_loss():
+    losses = np.array([1.0, math.inf, 3.0, math.nan])
+    metrics = summarize(
+        {"loss": (losses, Over.SAMPLES)}, 4, weights=np.array([1.0, 0.0, 1.0, 0.0])
+    )
+    assert metrics["loss"] == 2.0
+    assert math.isfinite(metrics["loss_stderr"])

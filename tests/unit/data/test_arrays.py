@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from onnxscape.data.arrays import read_npy, read_npz
+from onnxscape.data.arrays import npz_names, read_npy, read_npz
 from onnxscape.errors import DataError
 
 
@@ -55,6 +55,7 @@ def test_a_long_header_is_read(tmp_path):
 def test_only_the_arrays_asked_for_are_read(tmp_path):
     npz(tmp_path / "d.npz", good=_npy(np.arange(3)), bad=b"nothing")
     assert list(read_npz(tmp_path / "d.npz", only=["good"])) == ["good"]
+    assert npz_names(tmp_path / "d.npz") == ["good", "bad"]
 
 
 def _npy(array):

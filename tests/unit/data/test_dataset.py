@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onnxscape.data import Dataset, Preprocessing
-from onnxscape.data.dataset import blocks
+from onnxscape.data.dataset import blocks, first_where
 from onnxscape.errors import DataError
 
 
@@ -98,3 +98,39 @@ def test_preprocessing_reads_as_a_formula():
     assert str(Preprocessing(255.0, (0.5,), (0.25, 0.5))) == (
         "(value / 255 - 0.5) / [0.25, 0.5]"
     )
+
+
+def test_data_may_come_without_labels():
+    data = Dataset(name="d", fields={"x": np.zeros((3, 2))}, labels=None)
+    assert len(data) == 3
+    assert data.digest() != make(np.zeros((3, 2)), np.zeros(3)).digest()
+    with pytest.raises(DataError, match=r"samples in all arrays in d, got: a has 3, b has 2"):
+        Dataset(name="d", fields={"a": np.zeros(3), "b": np.zeros(2)}, labels=None)
+
+
+def test_single_values_stand_beside_samples():
+    fields = {"rate": np.array(16000), "x": np.zeros((3, 2))}
+    data = Dataset.from_arrays("d", fields)
+    assert len(data) == 3
+    assert (
+        data.digest() != Dataset.from_arrays("d", fields | {"rate": np.array(8000)}).digest()
+    )
+    with pytest.raises(DataError, match=r"single values only \(rate\)"):
+        Dataset(name="d", fields={"rate": np.array(1)}, labels=np.zeros(2))
+
+
+def test_the_order_of_columns_counts_in_a_table_only():
+    one, two = np.zeros(3), np.ones(3)
+    for table in (False, True):
+        first = Dataset.from_arrays("d", {"a": one, "b": two}, table=table)
+        second = Dataset.from_arrays("d", {"b": two, "a": one}, table=table)
+        assert (first.digest() == second.digest()) == (not table)
+
+
+def test_the_first_value_looked_for_is_found_in_any_block(monkeypatch):
+    monkeypatch.setattr("onnxscape.data.dataset._BLOCK_BYTES", 64)
+    array = np.zeros((100, 3), np.int32)
+    array[77, 1] = array[98, 2] = 5
+    assert first_where(array, lambda block: block == 5) == ((77, 1), 2)
+    assert first_where(array.T, lambda block: block == 5) == ((1, 77), 2)
+    assert first_where(array, lambda block: block == 6) is None

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+from onnxscape.core.loss import Labels
 from onnxscape.core.samples import TensorSignature
 from onnxscape.data import Dataset, Preprocessing, load_dataset, prepare_samples
 from onnxscape.data.subset import subset_indices
@@ -166,7 +168,7 @@ def test_labels_are_checked_against_the_classes():
 
 def test_a_regression_gets_float_targets():
     data = toy(labels=np.arange(100.0).reshape(50, 2) / 7)
-    samples = prepare_samples(data, [ROWS], loss="mse", samples=None)
+    samples = prepare_samples(data, [ROWS], labels=Labels.VALUES, samples=None)
     assert samples.labels.dtype == np.float32
     assert np.array_equal(samples.labels, (np.arange(100) / 7).reshape(50, 2).astype(F4))
 
@@ -190,3 +192,190 @@ def test_arrays_are_contiguous_and_of_the_models_type():
     fed = prepare_samples(data, [ROWS], samples=None).inputs["input"]
     assert fed.dtype == F4
     assert fed.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [(Labels.CLASSES, np.int64), (Labels.VALUES, np.float32), (Labels.ANY, np.float64)],
+)
+def test_labels_are_what_the_loss_wants(labels, dtype):
+    y = np.arange(50.0)
+    samples = prepare_samples(toy(labels=y), [ROWS], labels=labels, samples=5)
+    assert samples.labels.dtype == dtype
+    assert samples.labels.tolist() == y[subset_indices(samples.digest, 50, 5)].tolist()
+
+
+def test_a_loss_without_labels_looks_at_none():
+    unusable = toy(labels=np.full(50, np.nan))
+    assert prepare_samples(unusable, [ROWS], labels=Labels.NONE, samples=5).labels is None
+    without = toy(labels=None)
+    for labels in (Labels.NONE, Labels.ANY):
+        assert prepare_samples(without, [ROWS], labels=labels, samples=5).labels is None
+
+
+@pytest.mark.parametrize("labels", [Labels.CLASSES, Labels.VALUES])
+def test_labels_that_are_missing_are_an_error_that_lists_what_there_is(labels):
+    data = toy(labels=None, fields={"x": np.zeros((50, 4)), "target": np.zeros(50)})
+    with pytest.raises(DataError) as caught:
+        prepare_samples(data, [ROWS], labels=labels)
+    assert "labels under 'y', got x [50, 4] float64, target [50] float64" in str(caught.value)
+
+
+def test_ignored_labels_are_kept_and_one_must_count():
+    y = np.array([[0, 255], [255, 2]], np.uint8)
+    data = toy(2, labels=y)
+    options = {"classes": 3, "positions": 1, "samples": None}
+    found = prepare_samples(data, [ROWS], ignore_index=255, **options)
+    assert found.labels.tolist() == y.tolist()
+    with pytest.raises(DataError, match=r"are 255.*none counts"):
+        prepare_samples(toy(2, labels=y | 255), [ROWS], ignore_index=255, **options)
+
+
+def test_samples_may_have_weights():
+    weights = np.arange(50, dtype=np.float32)
+    data = toy(fields={"x": np.zeros((50, 4), F4), "sample_weight": weights})
+    samples = prepare_samples(data, [ROWS], samples=5)
+    assert samples.weights.dtype == np.float64
+    assert samples.weights.tolist() == subset_indices(samples.digest, 50, 5).tolist()
+    assert prepare_samples(toy(), [ROWS], samples=5).weights is None
+
+
+def test_an_input_named_like_the_weights_is_an_input():
+    fields = {"x": np.zeros((6, 4), F4), "sample_weight": np.full((6, 2), -1, F4)}
+    inputs = [ROWS, TensorSignature("sample_weight", (None, 2), F4)]
+    data = toy(6, fields={**fields, "input": fields["x"]})
+    samples = prepare_samples(data, inputs, samples=None)
+    assert samples.weights is None
+    assert (samples.inputs["sample_weight"] == -1).all()
+
+
+@pytest.mark.parametrize("rate", [np.array(16000.0), np.full(6, 16000, np.uint16)])
+def test_an_input_without_axes_is_fed_one_value(rate):
+    data = toy(6, fields={"input": np.zeros((6, 4)), "rate": rate})
+    inputs = [TensorSignature("rate", (), np.dtype(np.int64)), ROWS]
+    samples = prepare_samples(data, inputs, samples=3)
+    assert list(samples.inputs) == ["input"]
+    assert samples.constants["rate"].shape == ()
+    assert samples.constants["rate"].dtype == np.int64
+    assert samples.constants["rate"] == 16000
+
+
+@pytest.mark.parametrize("rate", [np.arange(6), np.ones((6, 2)), np.array(0.5)])
+def test_an_input_without_axes_takes_no_other_values(rate):
+    data = toy(6, fields={"input": np.zeros((6, 4)), "rate": rate})
+    inputs = [TensorSignature("rate", (), np.dtype(np.int64)), ROWS]
+    with pytest.raises(DataError, match=r"store one value|do not fit its type int64"):
+        prepare_samples(data, inputs, samples=None)
+
+
+def test_a_single_value_for_an_input_with_axes_is_an_error():
+    data = toy(6, fields={"a": np.zeros((6, 4)), "input": np.array(3.0)})
+    with pytest.raises(DataError, match="'input' of toy is a single value, but model input"):
+        prepare_samples(data, [ROWS], samples=None)
+
+
+def test_a_model_of_single_values_only_cannot_be_fed_samples():
+    with pytest.raises(DataError, match="no input that samples"):
+        prepare_samples(toy(), [TensorSignature("rate", (), F4)])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("int32", np.array([[0, 7], [2**31 - 1, -1]])),
+        ("int64", np.array([[0, 7], [2, 1]], np.uint8)),
+        ("float16", np.array([[0.5, 1], [2, -4]])),
+        ("bfloat16", np.array([[0.5, 1], [2, -4]])),
+        ("float64", np.array([[0.1, 1], [2, -4]])),
+        ("uint8", np.array([[0.0, 255], [2, 1]])),
+        ("int8", np.array([[-128, 127], [2, 1]])),
+        ("bool", np.array([[0, 1], [1, 0]])),
+        ("float32", np.array([[True, False], [True, True]])),
+    ],
+)
+def test_sequences_of_any_length_come_in_every_type(dtype, values):
+    wanted = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    signature = TensorSignature("ids", (None, None), wanted)
+    fields = {"ids": values}
+    fed = prepare_samples(toy(2, fields=fields), [signature], samples=None).inputs["ids"]
+    assert fed.dtype == wanted
+    assert fed.astype(np.float64).tolist() == values.astype(np.float64).tolist()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("int32", 2**31), ("bool", 2), ("uint8", -1), ("int64", 0.5)]
+)
+def test_values_that_a_type_cannot_hold_are_an_error(dtype, value):
+    signature = TensorSignature("ids", (None, None), np.dtype(dtype))
+    with pytest.raises(DataError, match=f"do not fit its type {dtype}"):
+        prepare_samples(
+            toy(2, fields={"ids": np.full((2, 3), value)}), [signature], samples=None
+        )
+
+
+def test_an_input_may_be_one_number_a_sample():
+    signature = TensorSignature("age", (None,), F4)
+    for shape in ((6,), (6, 1)):
+        fields = {"age": np.arange(6).reshape(shape)}
+        fed = prepare_samples(toy(6, fields=fields), [signature], samples=None).inputs["age"]
+        assert fed.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_axes_of_one_name_must_have_one_size():
+    fields = {"ids": np.zeros((6, 12), int), "mask": np.ones((6, 10), int)}
+    inputs = [
+        TensorSignature(name, (None, None), np.dtype(np.int64), ("batch", axis))
+        for name, axis in (("ids", "length"), ("mask", "length"))
+    ]
+    with pytest.raises(
+        DataError, match=r"share the axis 'length'.*12 for ids and 10 for mask"
+    ):
+        prepare_samples(toy(6, fields=fields), inputs, samples=None)
+    inputs[1] = TensorSignature("mask", (None, None), inputs[1].dtype, ("batch", "other"))
+    assert len(prepare_samples(toy(6, fields=fields), inputs, samples=None)) == 6
+
+
+TABLE = {
+    "age": np.arange(6),
+    "height": np.arange(6) / 4,
+    "smokes": np.arange(6) % 2 == 0,
+    "sample_weight": np.ones(6),
+}
+TABLE_ROWS = TensorSignature("features", (None, 3), F4)
+
+
+def test_columns_of_a_table_make_rows_in_its_order():
+    data = Dataset(name="people", fields=TABLE, labels=np.zeros(6), table=True)
+    samples = prepare_samples(data, [TABLE_ROWS], samples=3)
+    chosen = subset_indices(samples.digest, 6, 3)
+    rows = [[n, n / 4, n % 2 == 0] for n in chosen]
+    assert samples.inputs["features"].tolist() == rows
+    assert samples.weights.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("table", "shape", "extra"),
+    [
+        (False, (None, 3), {}),
+        (True, (None, None), {}),
+        (True, (None, 4), {}),
+        (True, (None, 1, 3), {}),
+        (True, (None, 4), {"words": np.zeros((6, 2))}),
+    ],
+)
+def test_columns_that_need_not_be_meant_are_not_put_together(table, shape, extra):
+    data = Dataset(name="people", fields=TABLE | extra, labels=np.zeros(6), table=table)
+    with pytest.raises(DataError, match="no array for model input features"):
+        prepare_samples(data, [TensorSignature("features", shape, F4)], samples=None)
+
+
+def test_a_column_named_like_the_input_goes_before_all_columns():
+    fields = {"features": np.ones((6, 3)), "a": np.zeros(6), "b": np.zeros(6)}
+    data = Dataset(name="d", fields=fields, labels=np.zeros(6), table=True)
+    assert prepare_samples(data, [TABLE_ROWS], samples=None).inputs["features"].all()
+
+
+def test_arrays_of_the_models_type_are_not_copied():
+    data = toy()
+    fed = prepare_samples(data, [ROWS], samples=None).inputs["input"]
+    assert np.shares_memory(fed, data.fields["x"])

@@ -14,7 +14,7 @@ from onnxscape.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from onnxscape.evaluation.observer import OnnxscapeWarning
+from onnxscape.evaluation.observer import OnnxscapeWarning, QuietObserver
 
 
 @pytest.fixture
@@ -84,16 +84,49 @@ def test_a_model_may_be_a_path_its_bytes_or_parsed(evaluate, model):
 
 @pytest.mark.parametrize("strategy", ["constant", "overriding"])
 @pytest.mark.parametrize("samples", [7, 40])
-def test_a_model_of_fixed_batch_gives_the_same_landscape(evaluate, model, samples, strategy):
-    proto = onnx.load(model)
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 32
+def test_a_model_of_fixed_batch_gives_the_same_landscape(
+    evaluate, model, fixed_to, samples, strategy
+):
     options = {"samples": samples, "strategy": strategy}
-    fixed = evaluate(model=proto, **options)
+    fixed = evaluate(model=fixed_to(model, 32, bound=True), **options)
     free = evaluate(batch_size=32, **options)
     assert fixed.plan.batch == 32
     for name, surface in free.surfaces.items():
         np.testing.assert_allclose(fixed.surfaces[name], surface, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("exported", [1, 3, 32])
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_a_model_freed_from_its_batch_has_the_plan_and_landscape_of_one_of_any(
+    evaluate, model, fixed_to, exported, batch_size
+):
+    fixed = evaluate(model=fixed_to(model, exported), batch_size=batch_size)
+    free = evaluate(batch_size=batch_size)
+    assert fixed.plan == free.plan
+    assert fixed.plan.batch == (batch_size or 256)
+    for name, surface in free.surfaces.items():
+        np.testing.assert_allclose(fixed.surfaces[name], surface, rtol=1e-6, err_msg=name)
+
+
+def test_another_batch_size_than_a_bound_models_is_refused(evaluate, model, fixed_to):
+    bound = fixed_to(model, 3, bound=True)
+    with pytest.raises(UsageError, match="batches of 3 only"):
+        evaluate(model=bound, batch_size=7)
+    assert evaluate(model=bound, batch_size=3).plan.batch == 3
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_what_becomes_of_a_fixed_batch_is_said(evaluate, model, fixed_to, bound):
+    notes = []
+
+    class Notes(QuietObserver):
+        def note(self, text):
+            notes.append(text)
+
+    evaluate(model=fixed_to(model, 3, bound=bound), observer=Notes())
+    pieces = "run in pieces of 3: Where 'masked' has a constant [3, 1] that differs between "
+    how = pieces + "the samples" if bound else "made dynamic"
+    assert notes == [f"the model was exported for batches of 3 only; {how}"]
 
 
 def test_data_may_be_arrays_by_input_name_or_a_file(evaluate, digits_arrays, reference):
@@ -157,8 +190,23 @@ def test_an_unknown_option_is_refused(evaluate, name):
     [
         ({"normalize": "bn"}, "normalize to be one of filter, .*got 'bn'"),
         ({"ignore": "bias"}, "ignore to be one of biasbn, none, got 'bias'"),
-        ({"loss": "nll"}, "--loss cross-entropy or mse, got 'nll'"),
-        ({"metrics": ("top9",)}, "from accuracy with --loss cross-entropy, got top9"),
+        ({"loss": "hinge"}, "--loss as one of cross-entropy, nll, .*, got 'hinge'"),
+        ({"metrics": ("top9",)}, "from accuracy, top5, error with .*, got top9"),
+        (
+            {"loss": "mse", "metrics": ("error",)},
+            "from none with --loss mse, or a file .*error",
+        ),
+        ({"loss": "mse", "ignore_index": 0}, "--ignore-index means nothing for the loss mse"),
+        ({"loss": "mae", "class_axis": 1}, "--class-axis means nothing for the loss mae"),
+        (
+            {"loss": "nll", "label_smoothing": 0.1},
+            "--label-smoothing means nothing for .* nll",
+        ),
+        ({"huber_delta": 0.5}, "--huber-delta means nothing for the loss cross-entropy"),
+        ({"loss": "huber", "huber_delta": 0.0}, "--huber-delta above 0, got 0"),
+        ({"label_smoothing": 1.5}, "--label-smoothing from 0 to 1, got 1.5"),
+        ({"output": "probabilities"}, "--output to be one of .*, got 'probabilities'"),
+        ({"class_axis": 2}, "--class-axis to be an axis of two or more classes, got 2"),
         ({"samples": "most"}, "number of samples or 'all', got 'most'"),
         ({"samples": 0}, "at least 1 sample"),
         ({"seed": -1}, "seed from 0 to 4294967295, got -1"),
@@ -200,10 +248,17 @@ def test_a_place_where_directions_cannot_be_written_is_refused_early(evaluate, t
 
 
 @pytest.mark.parametrize(
-    "data", [{"input": np.zeros((3, 1, 8, 8))}, {"y": np.zeros(3)}, {}, 7, ([1], [2], [3])]
+    ("data", "message"),
+    [
+        ({"input": np.zeros((3, 1, 8, 8), dtype=np.float32)}, "no labels for the output.*'y'"),
+        ({"y": np.zeros(3)}, "no inputs"),
+        ({}, "no inputs"),
+        (7, "labels under 'y'"),
+        (([1], [2], [3]), "labels under 'y'"),
+    ],
 )
-def test_arrays_without_inputs_or_labels_are_refused(evaluate, data):
-    with pytest.raises(DataError, match="labels under 'y'"):
+def test_arrays_without_inputs_or_labels_are_refused(evaluate, data, message):
+    with pytest.raises(DataError, match=message):
         evaluate(data)
 
 
@@ -219,7 +274,7 @@ def test_labels_out_of_range_are_refused_where_only_the_output_tells(
     x, y = digits_arrays
     proto = onnx.load(model)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    with pytest.raises(DataError, match=r"label 10 of sample .* 10 classes, so .* 0 to 9"):
+    with pytest.raises(DataError, match=r"labels in 0\.\.9.*got 10"):
         evaluate((x, y + 1), model=proto, samples="all")
 
 
@@ -228,21 +283,31 @@ def test_probabilities_are_evaluated_with_a_warning(dense_model):
     x, y = random.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
     weight = random.normal(size=(4, 3))
     with pytest.warns(OnnxscapeWarning, match="'out' looks like probabilities"):
-        ox.evaluate(dense_model(weight, np.zeros(3), softmax=True), (x, y), grid=3)
+        ox.evaluate(
+            dense_model(weight, np.zeros(3), softmax=True),
+            (x, y),
+            grid=3,
+            loss="cross-entropy",
+        )
     ox.evaluate(dense_model(weight, np.zeros(3)), (x, y), grid=3)  # a warning is an error
 
 
-def test_a_model_with_two_outputs_is_refused(dense_model):
+def test_a_model_with_two_outputs_is_refused_until_one_is_named(dense_model):
     model = dense_model(np.eye(3), np.zeros(3), outputs=("out", "extra"))
     data = np.eye(3, dtype=np.float32), np.arange(3)
-    with pytest.raises(UnsupportedModelError, match="one output, this one has 2: out, extra"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"this one has 2: out .*, extra .*--output"
+    ):
         ox.evaluate(model, data, grid=3)
+    assert ox.evaluate(model, data, grid=3, output="extra").spec.output == "extra"
 
 
 def test_cross_entropy_of_one_number_is_refused_with_advice(dense_model):
     data = np.zeros((5, 4), dtype=np.float32), np.zeros(5, dtype=np.int64)
     with pytest.raises(UnsupportedModelError, match=r"is \[5, 1\]; for reg.*--loss mse"):
-        ox.evaluate(dense_model(np.ones((4, 1)), np.zeros(1)), data, grid=3)
+        ox.evaluate(
+            dense_model(np.ones((4, 1)), np.zeros(1)), data, grid=3, loss="cross-entropy"
+        )
 
 
 def test_targets_that_do_not_fit_a_regression_are_refused(dense_model):

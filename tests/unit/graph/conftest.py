@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from onnxscape.core.loss import Loss
 from onnxscape.core.perturbation import displaced
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse, prepare
@@ -27,6 +28,10 @@ class Analysis:
         if moved is None:
             moved = {name for name, p in self.parameters.items() if p.role == "weight"}
         parameters = tuple(self.parameters.values())
+        if isinstance(loss, str):
+            (output,) = self.file.outputs
+            axis = 1 if loss == "cross-entropy" else None
+            loss = Loss(name=loss, output=output.name, shape=output.shape[1:], class_axis=axis)
         return prepare(self.file, parameters, moved=set(moved), loss=loss, **options)
 
 

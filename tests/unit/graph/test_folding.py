@@ -261,7 +261,7 @@ def test_a_bias_that_is_computed_is_not_folded(make_model, batch_norm, check_equ
     rng = np.random.default_rng(0)
     norm, tensors = batch_norm("h", "y", 6, GAMMA)
     model = make_model(
-        [node("Neg", ["b"], "c"), node("Conv", ["x", "w", "c"], "h"), norm],
+        [node("Erf", ["b"], "c"), node("Conv", ["x", "w", "c"], "h"), norm],
         {"x": ["n", *layer.x[1:]]},
         {"y": ["n", 6, None, None]},
         {

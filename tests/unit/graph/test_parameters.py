@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper
+
+from onnxscape.core.direction import random_direction
+from onnxscape.graph.model_file import read_model
+from onnxscape.graph.parameters import find_parameters
+from onnxscape.graph.prepared import analyse
 
 RNG = np.random.default_rng(0)
 
@@ -143,9 +149,8 @@ def test_a_product_of_two_constants_is_no_layer(make_model, analysed):
         {"a": tensor(3, 2), "b": tensor(2, 4)},
     )
     found = analysed(model)
-    assert roles(found) == {"a": "constant", "b": "constant"}
-    assert len(found.warnings) == 2
-    assert "tensor 'a' [3, 2] of MatMul is not moved" in found.warnings[0]
+    assert roles(found) == {"ab": "weight"}
+    assert not found.warnings
 
 
 def test_a_product_of_two_computed_tensors_has_no_weight(make_model, analysed):
@@ -153,7 +158,7 @@ def test_a_product_of_two_computed_tensors_has_no_weight(make_model, analysed):
     assert analysed(model).parameters == {}
 
 
-def test_a_weight_that_is_computed_is_warned_about(make_model, analysed):
+def test_a_weight_that_is_computed_is_found_at_its_operator(make_model, analysed):
     model = make_model(
         [
             node("Slice", ["big", "zero", "four"], "w"),
@@ -164,23 +169,68 @@ def test_a_weight_that_is_computed_is_warned_about(make_model, analysed):
         {"big": tensor(8, 5), "zero": np.array([0]), "four": np.array([4])},
     )
     found = analysed(model)
-    assert roles(found) == {"big": "constant"}
-    assert found.warnings == (
-        "tensor 'big' [8, 5] of Slice is not moved: Slice is not known to have weights there",
+    assert roles(found) == {"w": "weight"}
+    assert not found.warnings
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16])
+def test_half_precision_weights_are_found(kind, make_model, analysed):
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    w = tensor(3, 4).astype(dtype)
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": w},
+        types={"x": kind, "y": kind},
+    )
+    found = find_parameters(ir.from_proto(model))[0]
+    assert (found[0].name, found[0].role, found[0].values.dtype) == ("w", "weight", dtype)
+    direction = random_direction(found, seed=0, axis=0).tensors["w"]
+    assert direction.dtype == np.float32
+    np.testing.assert_allclose(
+        np.linalg.norm(direction, axis=0),
+        np.linalg.norm(w.astype(np.float64), axis=0),
+        rtol=1e-6,
     )
 
 
-def test_half_precision_weights_are_warned_about_and_not_moved(make_model, analysed):
+def test_half_precision_weights_are_moved_in_float32(make_model, analysed):
+    half = onnx.TensorProto.FLOAT16
     model = make_model(
         [node("MatMul", ["x", "w"], "y")],
         {"x": ["n", 3]},
         {"y": ["n", 4]},
         {"w": tensor(3, 4).astype(np.float16)},
-        types={"x": onnx.TensorProto.FLOAT16, "y": onnx.TensorProto.FLOAT16},
+        types={"x": half, "y": half},
+    )
+    found = analysed(model)
+    assert roles(found) == {"w": "weight"}
+    assert found.parameters["w"].values.dtype == np.float32
+    assert not found.warnings
+
+
+def test_half_precision_weights_can_be_kept(make_model):
+    w = tensor(3, 4).astype(np.float16)
+    types = {"x": onnx.TensorProto.FLOAT16, "y": onnx.TensorProto.FLOAT16}
+    layer = node("MatMul", ["x", "w"], "y")
+    model = make_model([layer], {"x": ["n", 3]}, {"y": ["n", 4]}, {"w": w}, types=types)
+    (weight,), _ = analyse(read_model(model), precision="native")
+    assert weight.values.dtype == np.float16
+    assert (weight.values == w).all()
+
+
+def test_a_weight_of_integers_is_warned_about(make_model, analysed):
+    model = make_model(
+        [node("MatMul", ["x", "w"], "y")],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": np.ones((3, 4), np.int32)},
+        types={"x": onnx.TensorProto.INT32, "y": onnx.TensorProto.INT32},
     )
     found = analysed(model)
     assert found.parameters == {}
-    assert found.warnings == ("weight 'w' is float16 and is not moved",)
+    assert found.warnings == ("weight 'w' is int32 and is not moved",)
 
 
 def test_weights_that_are_not_finite_are_warned_about(make_model, analysed):
@@ -301,7 +351,32 @@ def body(name, weight, tensors=()):
     return helper.make_graph(nodes, name, [], [output], initializers)
 
 
-def test_weights_of_bodies_are_warned_about_by_name(make_model, analysed):
+def test_weights_that_bodies_capture_are_weights(make_model, analysed):
+    choice = node(
+        "If",
+        ["flag"],
+        "y",
+        then_branch=body("a", "captured"),
+        else_branch=body("b", "other"),
+    )
+    model = make_model(
+        [choice],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"captured": tensor(3, 4), "other": tensor(3, 4), "flag": np.array(True)},
+    )
+    onnx.checker.check_model(model)
+    found = analysed(model)
+    assert roles(found) == {"captured": "weight", "other": "weight"}
+    assert found.parameters["captured"].nodes == ("a.node",)
+    assert {name: p.noise_key for name, p in found.parameters.items()} == {
+        "other": 0,
+        "captured": 1,
+    }
+    assert found.warnings == ()
+
+
+def test_weights_that_bodies_hold_are_warned_about_by_name(make_model):
     choice = node(
         "If",
         ["flag"],
@@ -315,12 +390,9 @@ def test_weights_of_bodies_are_warned_about_by_name(make_model, analysed):
         {"y": ["n", 4]},
         {"captured": tensor(3, 4), "flag": np.array(True)},
     )
-    onnx.checker.check_model(model)
-    found = analysed(model)
-    assert found.parameters == {}
-    assert found.warnings == (
-        "weights inside If, Loop or Scan bodies are not moved: captured, own",
-    )
+    parameters, warnings = find_parameters(ir.from_proto(model))
+    assert [p.name for p in parameters] == ["captured"]
+    assert warnings == ("weights inside If, Loop or Scan bodies are not moved: own",)
 
 
 def test_a_captured_weight_that_moves_outside_is_not_warned_about(make_model, analysed):

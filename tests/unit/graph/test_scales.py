@@ -130,13 +130,13 @@ def test_the_normalization_of_tokens_is_not_that_of_the_last_axis(signs_of, batc
         value_info=[shape_of("h")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    (linear, *_) = canonical(model).graph
+    (linear, *_) = canonical(model).model.graph
     assert linear.outputs[0].shape is not None
     assert signs_from(model) is None
 
 
 def signs_from(model):
-    parameters, _ = find_parameters(canonical(model))
+    parameters, _ = find_parameters(canonical(model).model)
     return next(p for p in parameters if p.name == "w").signs
 
 
@@ -146,7 +146,7 @@ def test_arithmetic_of_a_normalization_is_that_of_onnx_runtime(
     norm, tensors = batch_norm("x", "y", 4, GAMMA, epsilon=0.01)
     model = make_model([norm], {"x": [2, 4, 3]}, {"y": [2, 4, 3]}, tensors)
     x = np.float32(np.random.default_rng(0).standard_normal((2, 4, 3)))
-    found = read_batch_norm(canonical(model).graph[0])
+    found = read_batch_norm(canonical(model).model.graph[0])
     ours = found.scale[:, None] * x + found.shift[:, None]
     np.testing.assert_allclose(ours, run_model(model, {"x": x})[0], rtol=1e-5, atol=1e-6)
     assert found.sources == tuple(tensors)
@@ -156,7 +156,7 @@ def test_a_normalization_by_computed_tensors_is_not_read(make_model, batch_norm)
     norm, tensors = batch_norm("x", "y", 4)
     del tensors["bn.gamma"]
     model = make_model([norm], {"x": [2, 4, 3], "bn.gamma": [4]}, {"y": [2, 4, 3]}, tensors)
-    assert read_batch_norm(canonical(model).graph[0]) is None
+    assert read_batch_norm(canonical(model).model.graph[0]) is None
 
 
 def test_a_normalization_by_a_negative_variance_is_left_to_onnx_runtime(
@@ -165,7 +165,7 @@ def test_a_normalization_by_a_negative_variance_is_left_to_onnx_runtime(
     norm, tensors = batch_norm("x", "y", 4)
     tensors["bn.var"][2] = -1.0
     model = make_model([norm], {"x": [2, 4, 3]}, {"y": [2, 4, 3]}, tensors)
-    assert read_batch_norm(canonical(model).graph[0]) is None
+    assert read_batch_norm(canonical(model).model.graph[0]) is None
 
 
 def test_tensors_of_a_normalization_behind_a_view_are_read_through_it(make_model, batch_norm):
@@ -175,7 +175,9 @@ def test_tensors_of_a_normalization_behind_a_view_are_read_through_it(make_model
     norm.input[1] = "gamma"
     views = [node("Transpose", ["bn.gamma"], "t"), node("Reshape", ["t", "flat"], "gamma")]
     model = make_model([*views, norm], {"x": [2, 6]}, {"y": [2, 6]}, tensors)
-    found = read_batch_norm(next(n for n in canonical(model).graph if len(n.inputs) == 5))
+    found = read_batch_norm(
+        next(n for n in canonical(model).model.graph if len(n.inputs) == 5)
+    )
     expected = np.array([0, 3, 1, 4, 2, 5]) / np.sqrt(tensors["bn.var"].astype(float) + 1e-5)
     np.testing.assert_allclose(found.scale, expected, rtol=1e-6)
 
@@ -263,7 +265,7 @@ def test_a_normalization_by_tensors_of_different_sizes_is_left_to_onnx_runtime(
     norm, tensors = batch_norm("x", "y", 4)
     tensors["bn.mean"] = tensors["bn.mean"][:1]
     model = make_model([norm], {"x": [2, 4, 3]}, {"y": [2, 4, 3]}, tensors)
-    assert read_batch_norm(canonical(model).graph[0]) is None
+    assert read_batch_norm(canonical(model).model.graph[0]) is None
 
 
 @pytest.mark.parametrize(

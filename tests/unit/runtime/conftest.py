@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxscape.core.direction import random_direction
+from onnxscape.core.loss import Loss
 from onnxscape.core.samples import Samples
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse, prepare
@@ -50,6 +51,16 @@ def samples_of(x, y, population=None):
     )
 
 
+def loss_of(file):
+    return Loss(
+        name="cross-entropy",
+        output=file.outputs[0].name,
+        shape=(10,),
+        class_axis=1,
+        metrics=("accuracy",),
+    )
+
+
 @pytest.fixture(scope="session")
 def case_of(digits_arrays):
     """Returns the case of a model file."""
@@ -59,7 +70,7 @@ def case_of(digits_arrays):
         parameters, _ = analyse(file)
         delta = random_direction(parameters, seed=1, axis=0)
         eta = random_direction(parameters, seed=1, axis=1)
-        prepared = prepare(file, parameters, moved=set(delta.tensors), loss="cross-entropy")
+        prepared = prepare(file, parameters, moved=set(delta.tensors), loss=loss_of(file))
         return Case(file, parameters, prepared, samples_of(*digits_arrays), delta, eta)
 
     return build

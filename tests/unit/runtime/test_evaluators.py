@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import onnx
 import pytest
 
 from onnxscape.errors import UnsupportedModelError
@@ -60,7 +59,7 @@ def test_the_same_point_gives_the_same_bits_whatever_came_between(case, strategy
 def test_folding_normalizations_does_not_change_the_result(case, strategy):
     names = set(case.delta.tensors)
     unfolded = prepare(
-        case.file, case.parameters, moved=names, loss="cross-entropy", fold=False
+        case.file, case.parameters, moved=names, loss=case.prepared.head.loss, fold=False
     )
     assert (case.prepared.folded, unfolded.folded) == (3, 0)
     evaluators = case.make(strategy), case.make(strategy, prepared=unfolded)
@@ -69,19 +68,27 @@ def test_folding_normalizations_does_not_change_the_result(case, strategy):
 
 
 @pytest.fixture(scope="module")
-def fixed(reference):
-    """The reference network exported for batches of 32 only."""
-    proto = onnx.load(reference / "model.onnx")
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 32
-    return proto
+def bound(case_of, reference, fixed_to):
+    """The case of the reference network, for batches of 32 only."""
+    return case_of(fixed_to(reference / "model.onnx", 32, bound=True))
 
 
 @both
-def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, case_of, fixed, strategy):
-    evaluator = case_of(fixed).make(strategy, batch=32, pad=True)
+def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, bound, strategy):
+    assert bound.prepared.demanded_batch == 32
+    evaluator = bound.make(strategy, batch=32, pad=True)
     for point in POINTS:
         close(evaluator.evaluate(*point), case.make(strategy, batch=32).evaluate(*point), 1e-9)
+
+
+@both
+def test_a_model_freed_from_its_batch_takes_any(case, case_of, reference, fixed_to, strategy):
+    freed = case_of(fixed_to(reference / "model.onnx", 32))
+    assert freed.prepared.batch.dynamic
+    assert freed.prepared.demanded_batch is None
+    for batch in (1, 50):
+        evaluators = (c.make(strategy, batch=batch) for c in (freed, case))
+        close(*(evaluator.evaluate(0.5, -0.25) for evaluator in evaluators), 1e-9)
 
 
 @both
@@ -107,9 +114,8 @@ def test_a_line_needs_only_its_own_direction(case, strategy):
 
 
 @both
-def test_a_model_that_fails_while_running_is_one_line(case, case_of, fixed, strategy):
-    del case
-    evaluator = case_of(fixed).make(strategy, batch=50)
+def test_a_model_that_fails_while_running_is_one_line(bound, strategy):
+    evaluator = bound.make(strategy, batch=50)
     with pytest.raises(UnsupportedModelError, match="the model fails") as error:
         evaluator.evaluate(0.0, 0.0)
     assert "\n" not in str(error.value)
@@ -130,7 +136,7 @@ def test_batches_hold_every_sample_once_in_order(case):
     x = np.concatenate([part.feeds["input"] for part in cut])
     y = np.concatenate([part.feeds[LABELS] for part in cut])
     assert np.array_equal(x, case.samples.inputs["input"])
-    assert np.array_equal(y, case.samples.labels[:, None])
+    assert np.array_equal(y, case.samples.labels)
     assert all(np.shares_memory(p.feeds["input"], case.samples.inputs["input"]) for p in cut)
 
 
@@ -142,17 +148,26 @@ def test_padding_repeats_the_last_sample(case):
     assert (last.feeds[LABELS][44:] == case.samples.labels[-1]).all()
 
 
-def test_padded_rows_are_not_collected():
-    collector = Collector(3, hits=True)
-    rows = np.array([[1.0], [2.0], [9.0]]), np.array([[True], [False], [True]])
+def test_padded_rows_are_not_collected(case):
+    three = dataclasses.replace(
+        case.samples,
+        inputs={"input": case.samples.inputs["input"][:3]},
+        labels=case.samples.labels[:3],
+        population=3,
+    )
+    collector = Collector(case.prepared, three)
+    rows = np.array([[1.0], [2.0], [9.0]]), np.array([[1.0], [0.0], [1.0]])
     collector.add([*rows], 2)
     collector.add([*rows], 1)
-    assert collector.losses.tolist() == [1.0, 2.0, 1.0]
-    assert collector.hits.tolist() == [True, False, True]
+    assert collector.summary() == {
+        "loss": pytest.approx(4 / 3),
+        "loss_stderr": 0.0,
+        "accuracy": pytest.approx(2 / 3),
+    }
 
 
-def test_without_a_meaning_of_right_there_are_no_hits(case):
+def test_only_what_is_asked_for_leaves_the_graph(case):
     prepared = case.prepared
-    head = dataclasses.replace(prepared.head, metrics=())
+    head = dataclasses.replace(prepared.head, results=prepared.head.results[:1])
     evaluator = case.make(ConstantSessions, prepared=dataclasses.replace(prepared, head=head))
     assert set(evaluator.evaluate(0.0, 0.0)) == {"loss", "loss_stderr"}

@@ -6,20 +6,15 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnxscape.core.samples import Samples, TensorSignature
+from onnxscape.core.samples import Samples
 from onnxscape.errors import UsageError
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import Device
 from onnxscape.runtime.overriding_inputs import OverridingInputs
-from onnxscape.runtime.planning import fixed_batch, make_evaluator, make_plan
+from onnxscape.runtime.planning import make_evaluator, make_plan
 
 CPU = Device("cpu", 0, "some processor")
 CUDA = Device("cuda", 0, "some GPU")
-FLOAT = np.dtype(np.float32)
-
-
-def signature(*shape, name="x"):
-    return TensorSignature(name, shape, FLOAT)
 
 
 def samples(*shape, count=10):
@@ -47,13 +42,11 @@ def samples(*shape, count=10):
 )
 def test_the_batch_is_the_power_of_two_that_fits_the_device(device, shape, batch):
     many = samples(*shape, count=4096 if math.prod(shape) < 2**16 else 32)
-    assert make_plan([signature(None, *shape)], many, device).batch == batch
+    assert make_plan(many, device).batch == batch
 
 
 def test_batches_that_are_filled_up_do_not_outgrow_the_samples():
-    few = [
-        make_plan([signature(None, 8)], samples(8, count=n), CUDA).batch for n in (1, 5, 1000)
-    ]
+    few = [make_plan(samples(8, count=n), CUDA).batch for n in (1, 5, 1000)]
     assert few == [1, 8, 1024]
 
 
@@ -65,11 +58,11 @@ def test_all_inputs_count_for_the_batch():
         name="zeros",
         digest="0" * 64,
     )
-    assert make_plan([], two, CPU).batch == 128
+    assert make_plan(two, CPU).batch == 128
 
 
 def test_a_plan_names_what_defines_the_bits():
-    plan = make_plan([signature(None, 4)], samples(4), CPU, folded=False)
+    plan = make_plan(samples(4), CPU, folded=False)
     assert plan.provider == "CPUExecutionProvider"
     assert plan.runtime == f"onnxruntime {ort.__version__}"
     assert plan.machine == "some processor"
@@ -78,55 +71,40 @@ def test_a_plan_names_what_defines_the_bits():
 
 @pytest.mark.parametrize(("device", "strategy"), [(CPU, "constant"), (CUDA, "overriding")])
 def test_the_strategy_follows_from_the_device(device, strategy):
-    assert make_plan([signature(None, 4)], samples(4), device).strategy == strategy
+    assert make_plan(samples(4), device).strategy == strategy
 
 
 def test_the_users_choices_win():
-    plan = make_plan([signature(None, 4)], samples(4), CPU, strategy="overriding", batch=7)
+    plan = make_plan(samples(4), CPU, strategy="overriding", batch=7)
     assert (plan.strategy, plan.batch) == ("overriding", 7)
 
 
 def test_an_unknown_strategy_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="constant or overriding, got 'fast'"):
-        make_plan([signature(None, 4)], samples(4), CPU, strategy="fast")
+        make_plan(samples(4), CPU, strategy="fast")
 
 
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_needs_a_sample(batch):
     with pytest.raises(UsageError, match=f"at least 1, got {batch}"):
-        make_plan([signature(None, 4)], samples(4), CPU, batch=batch)
+        make_plan(samples(4), CPU, batch=batch)
 
 
 def test_a_model_of_fixed_batch_decides_the_batch():
-    assert make_plan([signature(5, 4)], samples(4), CPU).batch == 5
-    assert make_plan([signature(5, 4)], samples(4), CPU, batch=5).batch == 5
+    assert make_plan(samples(4), CPU, demanded=5).batch == 5
+    assert make_plan(samples(4), CPU, batch=5, demanded=5).batch == 5
 
 
 def test_another_batch_than_the_models_is_refused():
     with pytest.raises(UsageError, match=r"8 is not possible.*batches of 5 only"):
-        make_plan([signature(5, 4)], samples(4), CPU, batch=8)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "batch"),
-    [
-        ([signature(None, 4)], None),
-        ([signature(3, 4)], 3),
-        ([signature(3, 4), signature(3, 9, name="b")], 3),
-        ([signature(3, 4), signature(None, 9, name="b")], 3),
-        ([TensorSignature("x", None, FLOAT)], None),
-        ([], None),
-    ],
-)
-def test_the_fixed_batch_is_read_from_the_inputs(inputs, batch):
-    assert fixed_batch(inputs) == batch
+        make_plan(samples(4), CPU, batch=8, demanded=5)
 
 
 @pytest.mark.parametrize(
     ("strategy", "kind"), [("constant", ConstantSessions), ("overriding", OverridingInputs)]
 )
 def test_the_evaluator_is_the_one_the_plan_names(case, strategy, kind):
-    plan = make_plan(case.file.inputs, case.samples, CPU, strategy=strategy)
+    plan = make_plan(case.samples, CPU, strategy=strategy)
     evaluator = make_evaluator(
         plan, case.prepared, case.samples, case.delta, case.eta, device=CPU, threads=1
     )

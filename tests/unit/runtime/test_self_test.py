@@ -31,7 +31,8 @@ def check(case):
     def run(evaluator, samples=64):
         device = find_device("cpu")
         feeds = {"input": case.samples.inputs["input"][:samples]}
-        center = user_outputs(case.file, feeds, device=device, threads=1)
+        names = {"output": case.prepared.output}
+        center = user_outputs(case.file, feeds, device=device, threads=1, **names)
         self_test(
             evaluator,
             case.file,
@@ -40,6 +41,7 @@ def check(case):
             case.eta,
             feeds,
             center,
+            **names,
             device=device,
             threads=1,
         )

@@ -1,0 +1,76 @@
+"""Options that say how a model is read and what of it moves, alike in all commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onnxscape.core.direction import Ignore
+from onnxscape.errors import UsageError
+from onnxscape.graph.canonical import PRECISIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+def _axes(
+    _context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, int]:
+    """Read `NAME=AXIS`, any number of times."""
+    axes = {}
+    for text in texts:
+        name, _, axis = text.rpartition("=")
+        if not name or not axis.removeprefix("-").isdecimal():
+            raise UsageError(
+                f"expected --filter-axis as NAME=AXIS, the axis a number, got {text!r}"
+            )
+        axes[name] = int(axis)
+    return axes
+
+
+_OPTIONS = (
+    click.option(
+        "--ignore",
+        type=click.Choice([i.value for i in Ignore]),
+        default="biasbn",
+        show_default=True,
+        help="What directions leave alone.",
+    ),
+    click.option(
+        "--include", metavar="PATTERN", multiple=True, help="Tensors to move as well."
+    ),
+    click.option(
+        "--exclude", metavar="PATTERN", multiple=True, help="Tensors to leave alone."
+    ),
+    click.option(
+        "--filter-axis",
+        metavar="NAME=AXIS",
+        multiple=True,
+        callback=_axes,
+        help="Axis that counts a tensor's filters.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="fp32",
+        show_default=True,
+        help="Arithmetic of float16 and bfloat16 models: float32, or their own.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE.npz",
+        help="Values of model inputs that are weights.",
+    ),
+)
+
+
+def model_options(command: _Command) -> _Command:
+    """Add the options that are fields of a request and arguments of an inspection."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,427 @@
+"""The loss and metrics of a run: named or proposed, and checked against output and labels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxscape.core.loss import (
+    ACCURACY,
+    CLAMPED,
+    CUSTOM,
+    IGNORE_INDEX,
+    LABELS_OF,
+    Labels,
+    Loss,
+    class_axes,
+    is_clamped,
+    labels_of,
+    metrics_of,
+    same_values,
+)
+from onnxscape.errors import DataError, UnsupportedModelError, UsageError
+from onnxscape.evaluation.probe import check_custom, check_per_batch
+from onnxscape.evaluation.proposal import is_log_probability, is_probability
+from onnxscape.graph.heads import read_custom
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxscape.core.samples import Samples
+    from onnxscape.evaluation.observer import Observer
+    from onnxscape.evaluation.probe import Probe
+    from onnxscape.evaluation.request import EvalRequest
+    from onnxscape.graph.model_file import ModelFile
+
+_RESERVED = frozenset({"loss", "loss_stderr", "evaluated", "xcoordinates", "ycoordinates"})
+"""Arrays of a surface file that no metric may be called like."""
+
+_SLACK = 1e-6
+"""How far above 1 rounding may carry a probability."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """What is computed from a model's outputs.
+
+    Attributes:
+        loss: The loss and its metrics.
+        custom: Graphs by the name of the metric, or `loss`.
+        spec: The fields of the spec that it defines.
+        text: For people.
+    """
+
+    loss: Loss
+    custom: Mapping[str, ModelFile]
+    spec: Mapping[str, Any]
+    text: str
+
+
+def is_file(name: str) -> bool:
+    """Return whether the name of a loss or metric is that of a file.
+
+    Args:
+        name: What the user wrote.
+    """
+    return name.lower().endswith(".onnx")
+
+
+def check_names(request: EvalRequest) -> None:
+    """Refuse a loss that is not known, before anything is read.
+
+    Args:
+        request: The request.
+
+    Raises:
+        UsageError: If it is not known, or an option means nothing.
+    """
+    loss = request.loss
+    if loss is not None and loss not in LABELS_OF and not is_file(loss):
+        raise UsageError(
+            f"expected --loss as one of {', '.join(LABELS_OF)}, or a file such as loss.onnx, "
+            f"got {loss!r}"
+        )
+    if not 0.0 <= request.label_smoothing <= 1.0:
+        raise UsageError(
+            f"expected --label-smoothing from 0 to 1, got {request.label_smoothing:g}"
+        )
+    if not 0.0 < request.huber_delta < np.inf:
+        raise UsageError(f"expected --huber-delta above 0, got {request.huber_delta:g}")
+
+
+def custom_files(request: EvalRequest) -> dict[str, ModelFile]:
+    """Read the losses and metrics that are given as graphs.
+
+    Args:
+        request: The request.
+
+    Returns:
+        Graphs by the name of the metric, or `loss`.
+
+    Raises:
+        UsageError: If two metrics would have one name.
+        OnnxscapeError: If a file cannot be read or used.
+    """
+    found: dict[str, ModelFile] = {}
+    if request.loss is not None and is_file(request.loss):
+        found["loss"] = read_custom(request.loss)
+    for path in filter(is_file, request.metrics or ()):
+        name = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).lstrip("_")
+        taken = {*_RESERVED, *found, CLAMPED, *metrics_of("cross-entropy")}
+        if not name or name in taken or name.endswith(("_loss", "_acc")):
+            raise UsageError(
+                f"the metric {path} would be called {name!r} in the surface, which has "
+                "another meaning there; rename the file"
+            )
+        found[name] = read_custom(path)
+    return found
+
+
+def wanted_labels(name: str, probe: Probe, request: EvalRequest) -> dict[str, Any]:
+    """Return what `prepare_samples` must know of a loss.
+
+    Args:
+        name: The loss.
+        probe: The model's outputs for a few samples.
+        request: The request.
+
+    Returns:
+        Arguments of `prepare_samples`.
+
+    Raises:
+        UsageError: If an option does not go with the loss.
+        UnsupportedModelError: If the output has no classes.
+    """
+    kind = labels_of(name)
+    options = {
+        "class-axis": request.class_axis is not None and kind is not Labels.CLASSES,
+        "ignore-index": request.ignore_index is not None and kind is not Labels.CLASSES,
+        "label-smoothing": request.label_smoothing != 0.0
+        and name not in {"cross-entropy", "next-token"},
+        "huber-delta": request.huber_delta != 1.0 and name != "huber",
+    }
+    for option, wrong in options.items():
+        if wrong:
+            raise UsageError(f"--{option} means nothing for the loss {name}; leave it out")
+    if kind is not Labels.CLASSES:
+        return {"labels": kind}
+    shape = probe.values.shape
+    if len(shape) < 2 or max(shape[1:]) < 2:
+        raise UnsupportedModelError(
+            f"{name} needs scores of classes, such as [batch, classes]; the output "
+            f"{probe.output!r} is {list(shape)}; for regression use --loss mse, for two "
+            "classes in one number bce or bce-with-logits"
+        )
+    wanted = {"labels": kind, "ignore_index": _ignored(request)}
+    if name == "next-token":
+        return wanted | {"next_token": True}
+    labels = probe.samples.labels
+    axes = [] if labels is None else class_axes(shape, labels.shape)
+    if request.class_axis is not None:
+        axes = [_checked_axis(request.class_axis, probe)]
+    if not axes and len(shape) == 2:
+        axes = [1]  # the only one: the labels are what does not fit
+    if len(axes) == 1:
+        rest = [size for at, size in enumerate(shape) if at not in {0, axes[0]} and size > 1]
+        wanted |= {"classes": shape[axes[0]], "positions": len(rest)}
+    return wanted
+
+
+def make_objective(
+    request: EvalRequest,
+    name: str,
+    probe: Probe,
+    samples: Samples,
+    custom: Mapping[str, ModelFile],
+    *,
+    reason: str | None,
+    default_output: str | None,
+    batch: int | None,
+    observer: Observer,
+) -> Objective:
+    """Put the loss together and check that it makes sense of output and labels.
+
+    Args:
+        request: The request.
+        name: The loss.
+        probe: The model's outputs for a few samples.
+        samples: All samples, with the labels that the loss takes.
+        custom: From `custom_files`.
+        reason: Why it was proposed; None if the user named it.
+        default_output: The output that is taken where none is named; None if it takes the
+            user to tell.
+        batch: Batch size that the model demands; None if it takes any.
+        observer: Told of what is odd.
+
+    Returns:
+        The objective.
+
+    Raises:
+        DataError: If the labels do not fit.
+        UsageError: If the loss or a metric does not.
+        UnsupportedModelError: If a custom graph does not.
+    """
+    loss = Loss(
+        name=name,
+        output=probe.output,
+        shape=probe.shape,
+        ignore_index=_ignored(request),
+        label_smoothing=request.label_smoothing,
+        huber_delta=request.huber_delta,
+        per_batch=probe.per_batch,
+        label_type=None if samples.labels is None else samples.labels.dtype,
+        metrics=_metrics(request, name, custom),
+    )
+    found_axis = None
+    kind = labels_of(name)
+    if kind is Labels.CLASSES:
+        axis, found_axis = _class_axis(request, probe, samples)
+        loss = replace(loss, class_axis=axis)
+        _check_classes(loss, samples)
+        _check_scores(loss, probe, observer)
+    elif kind is Labels.VALUES:
+        _check_values(loss, probe, samples, observer)
+    if name == "none":
+        check_per_batch(probe, samples, batch)
+    elif probe.per_batch and kind is not Labels.ANY:
+        raise UnsupportedModelError(
+            f"the output {probe.output!r} is one number for a whole batch: it can only be the "
+            "loss itself, --loss none"
+        )
+    for metric, file in custom.items():
+        check_custom(metric, file, probe, samples)
+    digests = {metric: file.digest for metric, file in custom.items()}
+    spec = {
+        "loss": name,
+        "metrics": loss.metrics,
+        "output": None if probe.output == default_output else probe.output,
+        "class_axis": None if loss.class_axis == found_axis else loss.class_axis,
+        "ignore_index": loss.ignore_index,
+        "label_smoothing": loss.label_smoothing,
+        "huber_delta": loss.huber_delta,
+        "loss_file": digests.pop("loss", None),
+        "metric_files": digests,
+    }
+    return Objective(loss, custom, spec, _text(loss, request, reason))
+
+
+def _ignored(request: EvalRequest) -> int:
+    return IGNORE_INDEX if request.ignore_index is None else request.ignore_index
+
+
+def _metrics(
+    request: EvalRequest, name: str, custom: Mapping[str, ModelFile]
+) -> tuple[str, ...]:
+    """Return the metrics besides the loss, built-in ones first.
+
+    Raises:
+        UsageError: If the loss does not have one of them.
+    """
+    available = metrics_of(name)
+    always = (CLAMPED,) if is_clamped(name) else ()
+    wanted = {ACCURACY} if request.metrics is None else set(request.metrics)
+    unknown = sorted(m for m in wanted - {*available, *always} if not is_file(m))
+    if unknown and request.metrics is not None:
+        raise UsageError(
+            f"expected --metric from {', '.join(available) or 'none'} with --loss {name}, or "
+            f"a file such as metric.onnx, got {', '.join(unknown)}"
+        )
+    own = tuple(metric for metric in available if metric in wanted)
+    return (*own, *always, *(metric for metric in custom if metric != "loss"))
+
+
+def _checked_axis(axis: int, probe: Probe) -> int:
+    rank = probe.values.ndim
+    normal = axis + rank if axis < 0 else axis
+    if not 1 <= normal < rank or probe.values.shape[normal] < 2:
+        raise UsageError(
+            f"expected --class-axis to be an axis of two or more classes, got {axis} for the "
+            f"output {probe.output!r} {list(probe.values.shape)}"
+        )
+    return normal
+
+
+def _class_axis(
+    request: EvalRequest, probe: Probe, samples: Samples
+) -> tuple[int, int | None]:
+    """Return the axis that counts classes, and the one that is found without being told.
+
+    Raises:
+        UsageError: If it takes the user to tell.
+        DataError: If the labels fit none.
+    """
+    shape = probe.values.shape
+    labels = np.asarray(samples.labels).shape
+    axes = class_axes(shape, labels)
+    found = axes[0] if len(axes) == 1 else None
+    described = f"the output {probe.output!r} {list(shape)} and labels {list(labels)}"
+    if request.class_axis is not None:
+        axis = _checked_axis(request.class_axis, probe)
+        rest = [size for at, size in enumerate(shape) if at not in {0, axis}]
+        if np.prod(rest) != np.prod(labels[1:]):
+            raise DataError(
+                f"with --class-axis {axis} every sample needs {rest} labels; got {described}"
+            )
+        return axis, found
+    if found is None and axes:
+        raise UsageError(
+            f"any of the axes {', '.join(map(str, axes))} may count classes, given "
+            f"{described}; say which one by --class-axis"
+        )
+    if found is None:
+        raise DataError(
+            f"expected labels shaped like the output without its axis of classes, got "
+            f"{described}: one label per sample, or per position of a sample"
+        )
+    return found, found
+
+
+def _check_classes(loss: Loss, samples: Samples) -> None:
+    labels = np.asarray(samples.labels)
+    counts = labels != loss.ignore_index
+    wrong = np.argwhere(counts & ((labels < 0) | (labels >= loss.classes)))
+    if len(wrong):
+        raise DataError(
+            f"label {int(labels[tuple(wrong[0])])} of sample {int(wrong[0][0])} is out of "
+            f"range: the output {loss.output!r} has {loss.classes} classes, so labels go from "
+            f"0 to {loss.classes - 1}"
+        )
+    weights = np.ones(len(samples)) if samples.weights is None else samples.weights
+    if not (counts.reshape(len(labels), -1).any(axis=1) & (weights > 0)).any():
+        raise DataError(
+            f"no label counts: all of {samples.name} are {loss.ignore_index} or have weight 0"
+        )
+
+
+def _check_scores(loss: Loss, probe: Probe, observer: Observer) -> None:
+    """Say if a loss of classes is given something else than it takes.
+
+    Raises:
+        UsageError: If it cannot mean anything.
+    """
+    values = probe.values[np.isfinite(probe.values)]
+    axis = loss.class_axis or 1
+    name = f"the output {loss.output!r}"
+    if loss.name in {"cross-entropy", "next-token"}:
+        if is_probability(probe.values, axis):
+            observer.warning(
+                f"{name} looks like probabilities (rows sum to 1), {loss.name} takes logits: "
+                "use --loss log-loss, or export the model without its last softmax"
+            )
+    elif loss.name == "nll":
+        if values.size and values.max() > _SLACK:
+            raise UsageError(
+                f"nll takes log-probabilities, {name} has {values.max():.4g} above 0; for "
+                "logits use --loss cross-entropy, for probabilities log-loss"
+            )
+        if not is_log_probability(probe.values, axis):
+            observer.warning(
+                f"{name} does not look like log-probabilities: the exponentials of its rows "
+                "do not sum to 1; for logits use --loss cross-entropy"
+            )
+    else:
+        _check_unit(values, name, "log-loss", "cross-entropy")
+        if not is_probability(probe.values, axis):
+            observer.warning(
+                f"{name} does not look like probabilities of classes: its rows do not sum to 1"
+            )
+
+
+def _check_unit(values: Any, name: str, loss: str, other: str) -> None:
+    if values.size and (values.min() < -_SLACK or values.max() > 1.0 + _SLACK):
+        raise UsageError(
+            f"{loss} takes probabilities, {name} has values from {values.min():.4g} to "
+            f"{values.max():.4g}; for logits use --loss {other}"
+        )
+
+
+def _check_values(loss: Loss, probe: Probe, samples: Samples, observer: Observer) -> None:
+    """Check that labels are values for the output.
+
+    Raises:
+        DataError: If they have another shape, or are no probabilities.
+        UsageError: If the output cannot be meant for this loss.
+    """
+    labels = np.asarray(samples.labels)
+    shape = (len(probe.values), *labels.shape[1:]) if not probe.per_batch else labels.shape
+    if not probe.per_batch and not same_values(probe.values.shape, shape):
+        raise DataError(
+            f"expected {int(np.prod(loss.shape))} target value(s) per sample for the output "
+            f"{loss.output!r} {list(probe.values.shape)}, the data's labels have "
+            f"{int(np.prod(labels.shape[1:]))}: {list(labels.shape)}"
+        )
+    if loss.name not in {"bce", "bce-with-logits"}:
+        return
+    if labels.min() < 0 or labels.max() > 1:
+        raise DataError(
+            f"{loss.name} takes labels from 0 to 1, {samples.name} has {labels.min():.4g} to "
+            f"{labels.max():.4g}"
+        )
+    values = probe.values[np.isfinite(probe.values)]
+    if loss.name == "bce":
+        _check_unit(values, f"the output {loss.output!r}", "bce", "bce-with-logits")
+    elif probe.last == "Sigmoid":
+        observer.warning(
+            f"the output {loss.output!r} comes from a Sigmoid, bce-with-logits takes logits: "
+            "use --loss bce"
+        )
+
+
+def _text(loss: Loss, request: EvalRequest, reason: str | None) -> str:
+    name = Path(request.loss).name if loss.name == CUSTOM and request.loss else loss.name
+    options = {
+        "class axis": request.class_axis,
+        "ignore index": request.ignore_index,
+        "label smoothing": request.label_smoothing or None,
+        "delta": None if loss.huber_delta == 1.0 else loss.huber_delta,
+    }
+    said = "".join(f", {key} {value}" for key, value in options.items() if value is not None)
+    axes = [] if loss.per_batch else ["N", *map(str, loss.shape)]
+    metrics = ", ".join(metric for metric in loss.metrics if metric != CLAMPED)
+    text = f"{name} of {loss.output!r} [{', '.join(axes)}]{said}"
+    text += f"; {metrics}" if metrics else ""
+    return text + (f" (proposed: {reason})" if reason else "")

@@ -1,0 +1,130 @@
+"""The proposal of a loss, where the user names none: from output, labels and last operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxscape.core.loss import class_axes, same_values
+from onnxscape.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxscape.evaluation.probe import Probe
+
+_TOLERANCE = 1e-3
+"""How far from 1 a sum of probabilities may be."""
+
+
+def propose(
+    probe: Probe, labels: NDArray[Any] | None, class_axis: int | None
+) -> tuple[str, str]:
+    """Propose a loss.
+
+    Args:
+        probe: The model's output for a few samples.
+        labels: All labels of the data as they were found [n, ...]; None if there are none.
+        class_axis: The user's axis of classes, if any.
+
+    Returns:
+        Name of the loss, and why it is that one.
+
+    Raises:
+        DataError: If nothing fits.
+    """
+    if probe.per_batch:
+        return "none", "the output is one number for a whole batch"
+    values = probe.values
+    if labels is None:
+        if values.size == len(values):
+            return "none", "the data has no labels, and the output is one number per sample"
+        raise DataError(
+            f"{probe.samples.name} has no labels for the output {probe.output!r} "
+            f"{list(values.shape)}; give them as 'y', or name a loss that takes none: --loss "
+            "none takes the mean output as the loss, next-token the input's own tokens"
+        )
+    return _by_labels(probe, labels, class_axis)
+
+
+def _by_labels(probe: Probe, labels: NDArray[Any], class_axis: int | None) -> tuple[str, str]:
+    values = probe.values
+    shape = (len(values), *labels.shape[1:])
+    if not _whole(labels):
+        return "mse", "labels are no whole numbers"
+    axes = class_axes(values.shape, shape)
+    if axes or class_axis is not None:
+        axis = axes[0] if class_axis is None else class_axis
+        return _for_classes(probe, axis)
+    if not same_values(values.shape, shape) or _one_hot(labels):
+        return _for_classes(probe, 1)  # whose checks say what does not fit
+    if np.isin(labels, (0, 1)).all():
+        if probe.last == "Sigmoid" or _within_unit(values):
+            return "bce", "labels are 0 and 1, the output is within 0 and 1"
+        if labels.dtype.kind in "biu":
+            return "bce-with-logits", "labels are 0 and 1, the output is not within 0 and 1"
+    return "mse", "labels are shaped like the output"
+
+
+def _for_classes(probe: Probe, axis: int) -> tuple[str, str]:
+    if probe.last == "LogSoftmax":
+        return "nll", "the output is a LogSoftmax"
+    if probe.last == "Softmax":
+        return "log-loss", "the output is a Softmax"
+    if is_log_probability(probe.values, axis):
+        return "nll", "the output looks like log-probabilities"
+    if is_probability(probe.values, axis):
+        return "log-loss", "the output looks like probabilities"
+    return "cross-entropy", "labels are classes, the output looks like logits"
+
+
+def is_probability(values: NDArray[Any], axis: int) -> bool:
+    """Return whether values look like probabilities of classes.
+
+    Args:
+        values: [n, ...].
+        axis: Axis of classes.
+
+    Returns:
+        Whether none is negative and their sums are 1; False if one is not finite.
+    """
+    if not -values.ndim <= axis < values.ndim:
+        return False
+    wide = values.astype(np.float64)
+    sums = wide.sum(axis=axis)
+    return bool((wide >= 0).all() and np.allclose(sums, 1.0, rtol=0, atol=_TOLERANCE))
+
+
+def is_log_probability(values: NDArray[Any], axis: int) -> bool:
+    """Return whether values look like logarithms of probabilities of classes.
+
+    Args:
+        values: [n, ...].
+        axis: Axis of classes.
+
+    Returns:
+        Whether none is positive and the sums of their exponentials are 1.
+    """
+    wide = values.astype(np.float64)
+    return bool((wide <= 0).all() and is_probability(np.exp(wide), axis))
+
+
+def _within_unit(values: NDArray[Any]) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _whole(labels: NDArray[Any]) -> bool:
+    if labels.dtype.kind in "biu":
+        return True
+    wide = labels.astype(np.float64)
+    return bool((np.trunc(wide) == wide).all())
+
+
+def _one_hot(labels: NDArray[Any]) -> bool:
+    """Return whether each sample has exactly one 1 in two or more columns."""
+    return (
+        labels.ndim == 2
+        and labels.shape[1] > 1
+        and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+    )

@@ -1,0 +1,129 @@
+"""A function on bytes, called in a fresh process that has little memory and time.
+
+For native code that reads what strangers wrote: whatever it does, it can neither crash nor
+exhaust this process. The child is a new interpreter, never a fork, so that threads of this
+process (ONNX Runtime, gRPC) do not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CODE = "from onnxscape.files.limited_child import serve; serve()"
+_FAILED = 3
+
+
+class ChildError(RuntimeError):
+    """The function failed in the child; the message is one line and says how."""
+
+
+def run_in_child(
+    function: Callable[[bytes], bytes],
+    data: bytes,
+    *,
+    seconds: int,
+    memory: int,
+    most: int,
+) -> bytes:
+    """Call a function of a module in a child process.
+
+    Args:
+        function: A public function of an importable module.
+        data: Its argument.
+        seconds: Limit of processor time, and of time altogether.
+        memory: Limit of the child's address space in bytes (where the system knows limits).
+        most: Largest result in bytes.
+
+    Returns:
+        Its result.
+
+    Raises:
+        ChildError: If it raises, crashes, exceeds a limit, or returns too much.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", _CODE, name, str(seconds), str(memory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    # Not `communicate`: it would keep whatever a child that went mad writes.
+    timer = threading.Timer(seconds, child.kill)
+    timer.start()
+    feeder = threading.Thread(target=_feed, args=(child, data), daemon=True)
+    feeder.start()
+    assert child.stdout is not None  # noqa: S101 - it is a pipe
+    assert child.stderr is not None  # noqa: S101 - it is a pipe
+    with child:
+        result = child.stdout.read(most + 1)
+        if len(result) > most:
+            child.kill()
+        said = b"" if len(result) > most else child.stderr.read(4096)
+        child.wait()
+    timed_out = not timer.is_alive()
+    timer.cancel()
+    feeder.join()
+    if len(result) > most:
+        raise ChildError(f"its result has more than {most} bytes")
+    if child.returncode:
+        raise ChildError(_what_happened(child.returncode, said, timed_out, seconds))
+    return result
+
+
+def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
+    """Write the argument; a child that died does not read it."""
+    with contextlib.suppress(OSError):
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        child.stdin.write(data)
+        child.stdin.close()
+
+
+def _what_happened(status: int, said: bytes, timed_out: bool, seconds: int) -> str:
+    if timed_out:
+        return f"it took more than {seconds} seconds"
+    if status == _FAILED:
+        return " ".join(said.decode(errors="replace").split())[:300]
+    return f"the process that tried ended with status {status}"
+
+
+def serve() -> None:
+    """Do in the child what `run_in_child` asks: the function, on stdin, to stdout."""
+    name, seconds, memory = sys.argv[1:]
+    _limit(int(seconds), int(memory))
+    try:
+        module, function = name.split(":")
+        result = getattr(importlib.import_module(module), function)(sys.stdin.buffer.read())
+    except Exception as error:  # noqa: BLE001 - every failure is the parent's to report
+        print(str(error) or type(error).__name__, file=sys.stderr)  # noqa: T201
+        sys.stderr.flush()
+        os._exit(_FAILED)
+    sys.stdout.buffer.write(result)
+    sys.stdout.buffer.flush()
+
+
+def _limit(seconds: int, memory: int) -> None:
+    try:
+        import resource  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (allowed, allowed))

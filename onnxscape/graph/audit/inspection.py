@@ -1,0 +1,174 @@
+"""Inspecting a model: from its file to an audit, without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.core.direction import Ignore
+from onnxscape.core.parameter import Role
+from onnxscape.core.selection import Overrides, perturbed
+from onnxscape.errors import UsageError
+from onnxscape.graph.audit.checks import concerns
+from onnxscape.graph.audit.concern import Concern, Kind
+from onnxscape.graph.audit.evidence import (
+    PROPOSED,
+    Evidence,
+    count_operators,
+    find_uses,
+    last_operator,
+    stored_types,
+    unused_tensors,
+)
+from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
+from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
+from onnxscape.graph.folding import foldable
+from onnxscape.graph.model_file import read_model
+from onnxscape.graph.parameters import find_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import onnx
+    from numpy.typing import ArrayLike
+
+    from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.canonical import Canonical
+    from onnxscape.graph.model_file import ModelFile
+
+
+def inspect(
+    model: str | Path | bytes | onnx.ModelProto,
+    *,
+    ignore: str = "biasbn",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    filter_axis: Mapping[str, int] | None = None,
+    precision: str = "fp32",
+    weights: Mapping[str, ArrayLike] | None = None,
+) -> Audit:
+    """Tell what onnxscape understands of a model, without running it.
+
+    Example:
+        >>> import onnxscape as ox
+        >>> ox.inspect("models/digits_cnn.onnx")
+        Audit(digits_cnn: 28,576 of 28,842 trainable values move, 0 warnings)
+
+    Args:
+        model: Path of an .onnx file, its bytes, or an `onnx.ModelProto`.
+        ignore: As for `evaluate`: `biasbn` leaves biases and normalization parameters alone,
+            `none` does not.
+        include: Patterns of names to move as well.
+        exclude: Patterns of names to leave alone; they win over `include`.
+        filter_axis: Name of a tensor to the axis that counts its filters.
+        precision: As for `evaluate`: `fp32` or `native`.
+        weights: Values of model inputs that are weights, by name.
+
+    Returns:
+        Facts about the model, its parameters with their filters and whether they move, and
+        warnings.
+
+    Raises:
+        UsageError: If an option means nothing, or does not fit the model.
+        ModelFileError: If it is no readable ONNX model.
+        UnsupportedModelError: If it cannot be handled.
+    """
+    try:
+        chosen = Ignore(ignore)
+    except ValueError:
+        raise UsageError(
+            f"expected ignore to be one of {', '.join(Ignore)}, got {ignore!r}"
+        ) from None
+    overrides = Overrides(
+        include=tuple(include), exclude=tuple(exclude), filter_axis=filter_axis or {}
+    )
+    given = {name: np.asarray(values) for name, values in (weights or {}).items()}
+    file = read_model(model, weights=given)
+    form = canonical_of(file, precision)
+    with broken_graphs_refused():
+        parameters, warnings = find_parameters(form.model, overrides)
+        audited = tuple(_audited(p, chosen) for p in parameters)
+        moves = frozenset(p.name for p in audited if p.perturbed)
+        evidence = _evidence(file, form, parameters, moves, precision)
+        found = concerns(evidence)
+        by_name = {p.name: p for p in parameters}
+        folded = sum(1 for _ in foldable(form.model, by_name, moves))
+    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
+    tensors = (Concern(Kind.TENSORS, text) for text in warnings)
+    return Audit(
+        model=_facts(file, evidence, folded),
+        parameters=audited,
+        totals=Totals.of(audited),
+        warnings=(*rewritten, *tensors, *found),
+    )
+
+
+def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
+    verdict = perturbed(parameter, ignore)
+    layout = parameter.layout
+    return AuditedParameter(
+        name=parameter.name,
+        shape=parameter.shape,
+        op=parameter.op,
+        role=parameter.role,
+        filter_axis=parameter.filter_axis,
+        filters=None if layout is None else layout.filters,
+        perturbed=verdict.perturbed,
+        reason=verdict.reason,
+        nodes=parameter.nodes,
+    )
+
+
+def _evidence(
+    file: ModelFile,
+    form: Canonical,
+    parameters: Sequence[Parameter],
+    moves: frozenset[str],
+    precision: str,
+) -> Evidence:
+    graph = form.model.graph
+    sizes = {value.shape[0] for value in file.inputs if value.shape}
+    return Evidence(
+        graph=graph,
+        parameters=parameters,
+        moves=moves,
+        uses=find_uses(graph),
+        types=stored_types(file.proto),
+        operators=count_operators(file.proto),
+        ends={str(value.name): last_operator(value) for value in graph.outputs},
+        batch=sizes.pop() if len(sizes) == 1 else None,
+        batch_made_dynamic=False,
+        native=precision == "native",
+        unused=unused_tensors(file.proto),
+    )
+
+
+def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
+    proto = file.proto
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    types: Counter[str] = Counter()
+    for p in evidence.parameters:
+        if p.role is Role.WEIGHT:
+            types[evidence.types.get(p.name, str(p.values.dtype))] += p.values.size
+    proposed = [PROPOSED[end] for end in evidence.ends.values() if end in PROPOSED]
+    return ModelFacts(
+        name=file.name,
+        bytes=len(file.content),
+        digest=file.digest,
+        ir_version=proto.ir_version,
+        opsets=opsets,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        inputs=file.inputs,
+        outputs=file.outputs,
+        operators=evidence.operators,
+        weight_types=dict(types.most_common()),
+        external_data=file.external,
+        batch=evidence.batch,
+        batch_made_dynamic=evidence.batch_made_dynamic,
+        batch_norms=evidence.operators.get("BatchNormalization", 0),
+        folded_batch_norms=folded,
+        loss=proposed[0] if proposed else None,
+    )

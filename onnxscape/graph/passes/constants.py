@@ -1,0 +1,168 @@
+"""Constant folding: what depends on initializers alone becomes an initializer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from onnxscape.errors import UnsupportedModelError
+from onnxscape.graph.operands import VIEWS, constant_array, resolve
+from onnxscape.graph.passes.constant_sizes import SIZES
+from onnxscape.graph.passes.structure import free_name, names_in
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxscape.graph.passes.notes import Notes
+
+MAX_GROWTH = 2**26
+"""Elements that the constants of a model may have beyond those it holds: 256 MB of float32."""
+
+_FLOATS = frozenset(
+    {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+)
+
+
+def fold_constants(model: ir.Model, notes: Notes) -> None:
+    """Compute what depends on initializers alone.
+
+    Before: nodes are sorted, constants are initializers. After: a constant operand is an
+    initializer or a view (`operands.VIEWS`) of a floating-point one. Folded initializers have
+    the name of the value they replace. Only operators of `SIZES` are computed.
+
+    A chain that starts at a weight which is an operand itself stays as it is: both would
+    move apart.
+
+    Raises:
+        UnsupportedModelError: If the constants are many times as large as the file.
+    """
+    shared = _shared_sources(model)
+    budget = MAX_GROWTH
+    for node in list(model.graph.all_nodes()):
+        if not _is_constant(node) or _is_view(node) or _sources(node) & shared:
+            continue
+        arrays = [constant_array(value) for value in node.inputs]
+        budget -= max(0, _size(node, arrays) - sum(a.size for a in arrays if a is not None))
+        if budget < 0:
+            raise UnsupportedModelError(
+                f"{node.op_type} {node.name!r} makes constants of more than {MAX_GROWTH} "
+                "elements out of nothing; export the model anew"
+            )
+        results = _computed(node, arrays, model.opset_imports[""])
+        if results is not None:
+            if node.op_type == "DequantizeLinear" and sum(n > 1 for n in results[0].shape) > 1:
+                notes.quantized_weight()
+            _replace(model, node, results)
+    _remove_unused_views(model)
+
+
+def _may_be_computed(node: ir.Node) -> bool:
+    return (
+        node.op_type in SIZES
+        and node.domain in {"", "ai.onnx"}
+        and not any(output.is_graph_output() for output in node.outputs)
+    )
+
+
+def _is_constant(node: ir.Node) -> bool:
+    """Return whether a node can be computed now."""
+    return _may_be_computed(node) and all(
+        value is None or resolve(value) is not None for value in node.inputs
+    )
+
+
+def _is_view(node: ir.Node) -> bool:
+    """Return whether a node only rearranges floats: what moves is its source."""
+    operand = resolve(node.outputs[0]) if node.op_type in VIEWS else None
+    return operand is not None and operand.source.dtype in _FLOATS
+
+
+def _sources(node: ir.Node) -> set[str]:
+    """Return the names of the initializers that a node's constant inputs come from."""
+    operands = (resolve(value) for value in node.inputs)
+    return {str(operand.source.name) for operand in operands if operand is not None}
+
+
+def _shared_sources(model: ir.Model) -> set[str]:
+    """Return the weights that are operands of a layer and are computed with, too."""
+    constant: set[ir.Value | None] = {None, *model.graph.initializers.values()}
+    computed: set[str] = set()
+    used: set[str] = set()
+    for node in model.graph.all_nodes():
+        ahead = _may_be_computed(node) and constant.issuperset(node.inputs)
+        if ahead:
+            constant.update(node.outputs)
+        if not _is_view(node) and node.op_type not in {"Shape", "Size"}:
+            (computed if ahead else used).update(_sources(node))
+    return {name for name in computed & used if _is_weight(model.graph.initializers.get(name))}
+
+
+def _is_weight(value: ir.Value | None) -> bool:
+    if value is None or value.const_value is None:
+        return False
+    axes = [n for n in value.const_value.shape.numpy() if n > 1]
+    return value.const_value.dtype in _FLOATS and len(axes) > 1
+
+
+def _size(node: ir.Node, arrays: list[NDArray[Any] | None]) -> int:
+    try:
+        return SIZES[node.op_type](node, arrays)
+    except (ValueError, IndexError):
+        return 0  # shapes that do not fit: nothing will come of it
+
+
+@np.errstate(all="ignore")
+def _computed(
+    node: ir.Node, arrays: list[NDArray[Any] | None], opset: int
+) -> list[NDArray[Any]] | None:
+    """Return a node's outputs; None if they cannot be had."""
+    feeds = {f"i{slot}": a for slot, a in enumerate(arrays) if a is not None}
+    alone = helper.make_node(
+        node.op_type,
+        [f"i{slot}" if f"i{slot}" in feeds else "" for slot in range(len(arrays))],
+        [f"o{slot}" for slot in range(len(node.outputs))],
+    )
+    alone.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
+    inputs = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in feeds.items()
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in alone.output]
+    graph = helper.make_graph([alone], node.op_type, inputs, outputs)
+    if node.op_type == "DequantizeLinear":
+        opset = max(opset, 21)  # means the same, and has an implementation
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    try:
+        results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # noqa: BLE001 - whatever a damaged node makes it raise
+        return None
+    return [np.asarray(result, order="C") for result in results]
+
+
+def _replace(model: ir.Model, node: ir.Node, results: list[NDArray[Any]]) -> None:
+    """Put initializers in the place of a node's outputs."""
+    names = names_in(model) if node.graph is not model.graph else None
+    for old, array in zip(node.outputs, results, strict=True):
+        name = str(old.name)
+        if name and old.uses():
+            if names is not None and names[name] > 1:
+                name = free_name(name, names)
+            value = ir.val(name, const_value=ir.tensor(array, name=name))
+            old.replace_all_uses_with(value)
+            model.graph.register_initializer(value)
+    assert node.graph is not None  # noqa: S101 - it was found in one
+    node.graph.remove(node, safe=True)
+
+
+def _remove_unused_views(model: ir.Model) -> None:
+    """After: no view is left whose user has been computed."""
+    for node in reversed(list(model.graph.all_nodes())):
+        used = any(value.uses() or value.is_graph_output() for value in node.outputs)
+        if not used and _is_view(node) and node.graph is not None:
+            node.graph.remove(node, safe=True)

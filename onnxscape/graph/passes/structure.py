@@ -1,0 +1,123 @@
+"""Passes on how a model is written down: names, order, and where its tensors are kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveInitializersFromInputsPass,
+)
+
+if TYPE_CHECKING:
+    from onnxscape.graph.passes.notes import Notes
+
+MIN_IR_VERSION = 4
+"""From this version on an initializer that is an input too can be overridden."""
+
+
+def name_default_domain(model: ir.Model, _notes: Notes) -> None:
+    """After: the default operator set is called "", not by its other name."""
+    version = model.opset_imports.pop("ai.onnx", None)
+    if version is not None:
+        model.opset_imports.setdefault("", version)
+
+
+def free_initializers(model: ir.Model, _notes: Notes) -> None:
+    """Old files list weights as inputs. After: no initializer is an input."""
+    RemoveInitializersFromInputsPass()(model)
+
+
+def inline_functions(model: ir.Model, _notes: Notes) -> None:
+    """After: no node calls a model-local function."""
+    if model.functions:
+        InlinePass()(model)
+
+
+def sort_nodes(model: ir.Model, _notes: Notes) -> None:
+    """After: every node stands behind those it depends on; none depends on itself."""
+    model.graph.sort()
+
+
+def lift_constants(model: ir.Model, _notes: Notes) -> None:
+    """After: Constant nodes are initializers, but for those that are a graph's output."""
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for graph in model.graphs():
+        for name, value in graph.initializers.items():
+            if value.const_value is not None and value.const_value.name != name:
+                rename(value, name)
+
+
+def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
+    """Move the initializers of If, Loop and Scan bodies into the main graph.
+
+    Before: constants are lifted. After: bodies capture them by name; a name that is used
+    anywhere else gets a number. (A body's output that is an initializer stays: an output has
+    to be made where it is.)
+    """
+    names = names_in(model)
+    for graph in list(model.graphs()):
+        if graph is model.graph:
+            continue
+        for name, value in list(graph.initializers.items()):
+            if value.is_graph_output() or value.is_graph_input():
+                continue
+            del graph.initializers[name]
+            if names[name] > 1:
+                rename(value, free_name(name, names))
+            model.graph.register_initializer(value)
+
+
+def rename(value: ir.Value, name: str) -> None:
+    """Give an initializer another name, and leave the name of the user's tensor alone.
+
+    Args:
+        value: The initializer.
+        name: Its new name.
+    """
+    tensor = value.const_value
+    if tensor is not None:
+        # The graph library would rename the tensor, which may be the user's.
+        value.const_value = ir.LazyTensor(
+            lambda: tensor,
+            dtype=tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=name,
+        )
+    value.name = name
+
+
+def names_in(model: ir.Model) -> Counter[str]:
+    """Return how many values of a model and its bodies have each name."""
+    names: Counter[str] = Counter()
+    for graph in model.graphs():
+        names.update(
+            str(value.name) for value in (*graph.inputs, *graph.initializers.values())
+        )
+        names.update(str(value.name) for node in graph for value in node.outputs)
+    return names
+
+
+def free_name(name: str, names: Counter[str]) -> str:
+    """Give one of several values of the same name another, and count it.
+
+    Args:
+        name: The name they share.
+        names: From `names_in`; changed.
+
+    Returns:
+        The name with a number behind it.
+    """
+    free = next(new for n in itertools.count(1) if (new := f"{name}_{n}") not in names)
+    names[name] -= 1
+    names[free] += 1
+    return free
+
+
+def raise_ir_version(model: ir.Model, _notes: Notes) -> None:
+    """After: initializers can be overridden by inputs."""
+    model.ir_version = max(model.ir_version, MIN_IR_VERSION)

@@ -1,0 +1,56 @@
+"""The fixtures by what is to be expected of them."""
+
+from __future__ import annotations
+
+import re
+
+from fixture_edits import MODELS
+
+from onnxscape.errors import DataError, NoParametersError, UnsupportedModelError
+
+REFUSED = {
+    "logistic_skl2onnx_tensors": (NoParametersError, "nothing to move"),
+    "mlp_skl2onnx_zipmap": (UnsupportedModelError, "output_probability"),
+    "regress_skl2onnx_columns": ((DataError, UnsupportedModelError), "192|96"),
+}
+"""Fixture to the error that it must give, and what must be in its text."""
+
+OTHER_WEIGHTS = {
+    # Two tensors for one weight, the second transposed: nothing in the file tells.
+    "autoencoder_torch_dynamo_optimized": "autoencoder",
+    "gpt_torch_dynamo_optimized": "gpt",
+    # The gates of these stand in another order than ONNX has them: other noise for each.
+    "gru_jax2onnx": "gru",
+    "gru_keras_export": "gru",
+    "gru_tf2onnx_function": "gru",
+}
+"""Fixtures of a network's function but other weights, so of another surface; the network."""
+
+ROUNDED = re.compile("half|float16")
+"""Fixtures whose weights are rounded to half precision."""
+
+QUANTIZED = re.compile("quantized")
+"""Fixtures whose weights, most of them activations too, are rounded to a few levels."""
+
+WARNED = {
+    "untrained": "merged equal tensors",
+    "autoencoder_torch_(dynamo_plain|legacy)": "encode.weight",
+    "_legacy_training|_dropout": "training mode",
+    "half|float16": "float16",
+    "quantized": "quantized",
+}
+"""Fixtures to what all of their warnings say; the others have none."""
+
+ALL = sorted(path.stem for path in MODELS.glob("*.onnx"))
+EVALUATED = [name for name in ALL if name not in REFUSED]
+EXACT = [
+    name
+    for name in EVALUATED
+    if name not in OTHER_WEIGHTS and not ROUNDED.search(name) and not QUANTIZED.search(name)
+]
+"""Fixtures that have their network's surface."""
+
+
+def warning_of(fixture):
+    """Return what all of a fixture's warnings must say; None if it must have none."""
+    return next((text for kind, text in WARNED.items() if re.search(kind, fixture)), None)

@@ -1,0 +1,29 @@
+"""Convert torch's exports to half precision with onnxconverter-common, as is usual.
+
+python tests/exporters/make_float16.py
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import onnx
+from fixture_files import MODELS, save
+from onnxconverter_common.float16 import convert_float_to_float16
+
+
+def converted(name, **options):
+    """Return a fixture in half precision."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return convert_float_to_float16(onnx.load(MODELS / f"{name}.onnx"), **options)
+
+
+if __name__ == "__main__":
+    for network, source in (
+        ("cnn", "cnn_torch_legacy_folding_eval"),
+        ("gptuntied", "gptuntied_torch_dynamo_plain"),
+        ("lstm", "lstm_torch_legacy_folding"),
+    ):
+        save(converted(source, keep_io_types=True), f"{network}_float16_ends")
+        save(converted(source), f"{network}_float16_whole")

@@ -1,0 +1,82 @@
+"""What loss is proposed for which output and labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxscape.core.samples import Samples
+from onnxscape.errors import DataError
+from onnxscape.evaluation.probe import Probe
+from onnxscape.evaluation.proposal import propose
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.standard_normal((4, 3))
+PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+CLASSES = np.array([0, 1, 2, 1, 0, 0])
+BINARY = np.array([0, 1, 1, 0, 1, 0])
+
+
+def proposed(values, labels, last=None, *, per_batch=False, axis=None):
+    values = np.float32(values)
+    samples = Samples({"x": np.zeros((4, 1))}, None, 6, "data", "0" * 64)
+    probe = Probe("out", values, {"out": values}, per_batch, last, samples)
+    return propose(probe, None if labels is None else np.asarray(labels), axis)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "last", "loss"),
+    [
+        (LOGITS, CLASSES, "Gemm", "cross-entropy"),
+        (LOGITS, CLASSES.astype(float), "Gemm", "cross-entropy"),
+        (LOGITS, CLASSES[:, None], "Gemm", "cross-entropy"),
+        (PROBABILITIES, CLASSES, "Softmax", "log-loss"),
+        (PROBABILITIES, CLASSES, "Div", "log-loss"),
+        (np.log(PROBABILITIES), CLASSES, "LogSoftmax", "nll"),
+        (np.log(PROBABILITIES), CLASSES, "Sub", "nll"),
+        (-np.abs(LOGITS) - 5, CLASSES, "Gemm", "cross-entropy"),
+        (LOGITS[..., None, None], CLASSES, "Conv", "cross-entropy"),
+        (np.moveaxis([LOGITS] * 2, 0, 1), np.stack([CLASSES] * 2, 1), None, "cross-entropy"),
+        (
+            np.moveaxis([PROBABILITIES] * 2, 0, -1),
+            np.stack([CLASSES] * 2, 1),
+            None,
+            "log-loss",
+        ),
+        (PROBABILITIES[:, :1], BINARY, "Sigmoid", "bce"),
+        (PROBABILITIES[:, :1], BINARY, "Div", "bce"),
+        (PROBABILITIES[:, 0], BINARY.astype(float), "Squeeze", "bce"),
+        (PROBABILITIES, np.stack([BINARY, BINARY, BINARY], 1), "Sigmoid", "bce"),
+        (LOGITS[:, :1], BINARY, "Gemm", "bce-with-logits"),
+        (LOGITS[:, :1], BINARY.astype(bool), "Gemm", "bce-with-logits"),
+        (LOGITS[:, :1], BINARY.astype(float), "Gemm", "mse"),
+        (LOGITS[:, :1], CLASSES, "Gemm", "mse"),
+        (LOGITS, RNG.standard_normal((6, 3)), "Gemm", "mse"),
+        (LOGITS, np.full((6, 3), 7), "Gemm", "mse"),
+        (LOGITS, np.eye(3)[CLASSES], "Gemm", "cross-entropy"),  # which then says: argmax
+        (LOGITS, RNG.standard_normal(6), "Gemm", "mse"),
+        (LOGITS[:, 0], None, "Gemm", "none"),
+        (LOGITS[:, :1], None, "Gemm", "none"),
+    ],
+)
+def test_the_loss_is_that_of_output_labels_and_last_operator(values, labels, last, loss):
+    assert proposed(values, labels, last) == loss
+
+
+def test_one_number_for_a_batch_is_the_loss_itself():
+    assert proposed(3.0, None, per_batch=True) == "none"
+    assert proposed(3.0, CLASSES, per_batch=True) == "none"
+
+
+def test_without_labels_several_values_mean_nothing():
+    with pytest.raises(
+        DataError, match=r"no labels for the output 'out' \[4, 3\].*next-token"
+    ):
+        proposed(LOGITS, None)
+
+
+def test_values_that_are_not_finite_are_no_probabilities():
+    spoiled = PROBABILITIES.copy()
+    spoiled[0, 0] = np.nan
+    assert proposed(spoiled, CLASSES, "Div") == "cross-entropy"
+    assert proposed(spoiled, CLASSES, "Softmax") == "log-loss"

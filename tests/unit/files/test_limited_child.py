@@ -1,0 +1,91 @@
+"""Functions in a limited child process: results come back, and no harm does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from onnxscape.files.limited_child import ChildError, run_in_child
+
+GENEROUS = {"seconds": 30, "memory": 1 << 30, "most": 1 << 22}
+
+
+@pytest.fixture
+def function(tmp_path, monkeypatch):
+    """Returns a function of a module that the child can import."""
+
+    def build(body):
+        path = tmp_path / "in_child.py"
+        path.write_text(f"def call(data):\n    {body}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+        def call(_data):
+            raise AssertionError("called in the parent")
+
+        call.__module__, call.__qualname__ = "in_child", "call"
+        return call
+
+    return build
+
+
+def test_a_result_comes_back(function):
+    data = bytes(range(256)) * 8000
+    assert run_in_child(function("return data[::-1]"), data, **GENEROUS) == data[::-1]
+
+
+def test_the_child_is_another_process(function):
+    call = function("import os; return str(os.getpid()).encode()")
+    assert run_in_child(call, b"", **GENEROUS) != str(os.getpid()).encode()
+
+
+def test_an_exception_is_told_in_one_line(function):
+    call = function("raise ValueError('bad\\n  bytes')")
+    with pytest.raises(ChildError, match="^bad bytes$"):
+        run_in_child(call, b"", **GENEROUS)
+
+
+def test_an_argument_that_is_not_read_does_no_harm(function):
+    # The function is not found: the child ends before it reads.
+    call = function("return data")
+    call.__qualname__ = "absent"
+    with pytest.raises(ChildError, match="absent"):
+        run_in_child(call, bytes(1 << 22), **GENEROUS)
+
+
+def test_a_crash_is_an_error(function):
+    call = function(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
+    with pytest.raises(ChildError, match="ended with status -11"):
+        run_in_child(call, b"", **GENEROUS)
+
+
+def test_memory_is_limited(function):
+    with pytest.raises(ChildError, match="MemoryError"):
+        run_in_child(function("return bytes(1 << 31)"), b"", **GENEROUS)
+
+
+def test_time_is_limited_though_the_child_sleeps(function):
+    start = time.monotonic()
+    with pytest.raises(ChildError, match="took more than 1 seconds"):
+        run_in_child(function("import time; time.sleep(60)"), b"", **GENEROUS | {"seconds": 1})
+    assert time.monotonic() - start < 30
+
+
+def test_processor_time_is_limited(function):
+    with pytest.raises(ChildError, match="took more than 1 seconds|status -9|status -24"):
+        run_in_child(function("exec('while True: pass')"), b"", **GENEROUS | {"seconds": 1})
+
+
+def test_a_large_result_is_refused(function):
+    with pytest.raises(ChildError, match="more than 100 bytes"):
+        run_in_child(function("return bytes(101)"), b"", **GENEROUS | {"most": 100})
+    assert run_in_child(function("return bytes(100)"), b"", **GENEROUS | {"most": 100})
+
+
+def test_the_child_writes_no_files(function, tmp_path):
+    call = function(f"print(1, file=open({str(tmp_path / 'new')!r}, 'w'), flush=True)")
+    with pytest.raises(ChildError):
+        run_in_child(call, b"", **GENEROUS)
+    assert (tmp_path / "new").stat().st_size == 0

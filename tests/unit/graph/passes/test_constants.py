@@ -1,0 +1,286 @@
+"""Constant folding: what a chain computes has a name and values, and bombs do not go off."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxscape.errors import UnsupportedModelError
+from onnxscape.graph.canonical import canonical
+from onnxscape.graph.model_file import read_model
+from onnxscape.graph.operands import resolve
+from onnxscape.graph.prepared import rebuilt
+
+RNG = np.random.default_rng(0)
+
+
+def tensor(*shape):
+    return np.float32(RNG.standard_normal(shape))
+
+
+X = {"x": tensor(5, 3)}
+
+
+@pytest.fixture
+def chain(make_model, node):
+    """Returns the model x @ w, where nodes make w [3, 4] of tensors."""
+
+    def build(entries, tensors, **options):
+        nodes = [node(op, ins, out, **extra) for op, ins, out, extra in entries]
+        nodes.append(node("MatMul", ["x", "w"], "y"))
+        return make_model(nodes, {"x": ["n", 3]}, {"y": ["n", 4]}, tensors, **options)
+
+    return build
+
+
+INT = {name: np.array(values) for name, values in
+       {"zero": [0], "one": [1], "three": [3], "s34": [3, 4], "s43": [4, 3]}.items()}  # fmt: skip
+
+CHAINS = {
+    "slice": ([("Slice", ["b", "zero", "three", "zero"], "w", {})], {"b": tensor(8, 4)}),
+    "split": ([("Split", ["b"], ["w", "rest"], {})], {"b": tensor(6, 4)}),
+    "concat": ([("Concat", ["b", "c"], "w", {"axis": 0})], {"b": tensor(1, 4), "c": tensor(2, 4)}),
+    "gather": ([("Gather", ["b", "i"], "w", {})], {"b": tensor(9, 4), "i": np.array([7, 0, 3])}),
+    "weight norm": (
+        [
+            ("ReduceL2", ["v"], "n", {"axes": [0], "keepdims": 1}),
+            ("Div", ["v", "n"], "u", {}),
+            ("Mul", ["u", "g"], "w", {}),
+        ],
+        {"v": tensor(3, 4), "g": tensor(1, 4)},
+    ),
+    "cast and scale": (
+        [("Cast", ["q"], "f", {"to": 1}), ("Mul", ["f", "s"], "w", {})],
+        {"q": RNG.integers(-9, 9, (3, 4)), "s": np.float32(0.1)},
+    ),
+    "low rank": ([("MatMul", ["l", "r"], "d", {}), ("Add", ["b", "d"], "w", {})],
+                 {"l": tensor(3, 2), "r": tensor(2, 4), "b": tensor(3, 4)}),
+    "filled": ([("ConstantOfShape", ["s34"], "w", {"value": helper.make_tensor("", 1, [1], [0.5])})], {}),
+    "expanded": ([("Expand", ["b", "s34"], "w", {})], {"b": tensor(1, 4)}),
+    "tiled": ([("Tile", ["b", "t"], "w", {})], {"b": tensor(1, 4), "t": np.array([3, 1])}),
+    "view, then more": (
+        [("Transpose", ["b"], "t", {}), ("Neg", ["t"], "w", {})], {"b": tensor(4, 3)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_a_computed_weight_is_a_tensor_of_the_name_at_its_operator(
+    case, chain, unchanged, ops
+):
+    entries, tensors = CHAINS[case]
+    form = unchanged(chain(entries, tensors | INT), X)
+    assert ops(form) == ["MatMul"]
+    assert form.model.graph.initializers["w"].const_value.shape == (3, 4)
+    assert not form.warnings
+    assert not form.loosened
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_a_computed_weight_is_rebuilt_in_the_users_file(case, chain, run_model):
+    entries, tensors = CHAINS[case]
+    model = chain(entries, tensors | INT)
+    new = tensor(3, 4)
+    content = rebuilt(read_model(model), {"w": new})
+    (y,) = run_model(content, X)
+    np.testing.assert_allclose(y, X["x"] @ new, rtol=1e-5, atol=1e-6)
+    # Edited, not replaced by ours.
+    kept = [n.op_type for n in onnx.ModelProto.FromString(content).graph.node]
+    assert kept == [n.op_type for n in model.graph.node]
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21, 23])
+def test_views_stay_views_of_what_is_behind_them(opset, chain, unchanged, ops):
+    entries = [
+        ("Neg", ["b"], "c", {}),
+        ("Reshape", ["c", "s43"], "d", {}),
+        ("Transpose", ["d"], "w", {}),
+    ]
+    form = unchanged(chain(entries, {"b": tensor(12)} | INT, opset=opset, ir_version=8), X)
+    assert ops(form) == ["Reshape", "Transpose", "MatMul"]
+    operand = resolve(form.model.graph[2].inputs[1])
+    assert operand.source.name == "c"
+
+
+def test_shapes_that_are_computed_make_a_view(chain, unchanged):
+    entries = [
+        ("Concat", ["three", "four"], "shape", {"axis": 0}),
+        ("Reshape", ["b", "shape"], "w", {}),
+    ]
+    form = unchanged(chain(entries, {"b": tensor(12), "four": np.array([4])} | INT), X)
+    (reshape, matmul) = form.model.graph
+    assert resolve(matmul.inputs[1]).source.name == "b"
+    assert reshape.inputs[1].name == "shape"
+
+
+def test_a_chain_from_a_weight_in_use_moves_with_it(make_model, node, unchanged, ops):
+    # An embedding whose scaled transpose is the output layer: one tensor, one direction.
+    nodes = [
+        node("MatMul", ["x", "w"], "h"),
+        node("Transpose", ["w"], "t"),
+        node("Mul", ["t", "s"], "u"),
+        node("MatMul", ["h", "u"], "y"),
+    ]
+    model = make_model(
+        nodes, {"x": ["n", 3]}, {"y": ["n", 3]}, {"w": tensor(3, 4), "s": np.float32(0.5)}
+    )
+    form = unchanged(model, X)
+    assert ops(form) == ["MatMul", "Transpose", "Mul", "MatMul"]
+
+
+def test_what_depends_on_an_input_is_no_constant(make_model, node, unchanged, ops):
+    nodes = [node("Mul", ["w", "s"], "u"), node("MatMul", ["x", "u"], "y")]
+    model = make_model(nodes, {"x": ["n", 3], "s": []}, {"y": ["n", 4]}, {"w": tensor(3, 4)})
+    form = unchanged(model, X | {"s": np.array(2, np.float32)})
+    assert ops(form) == ["Mul", "MatMul"]
+
+
+def test_an_output_that_is_constant_stays_one(make_model, node, unchanged):
+    nodes = [node("MatMul", ["x", "w"], "y"), node("Neg", ["w"], "z")]
+    model = make_model(
+        nodes, {"x": ["n", 3]}, {"y": ["n", 4], "z": [3, 4]}, {"w": tensor(3, 4)}
+    )
+    unchanged(model, X)
+
+
+def test_other_operators_are_left_to_onnx_runtime(chain, unchanged, ops):
+    form = unchanged(chain([("Erf", ["b"], "w", {})], {"b": tensor(3, 4)}), X)
+    assert ops(form) == ["Erf", "MatMul"]
+
+
+# --- bodies -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def branches(make_model, node):
+    """Returns a model whose two bodies compute x @ w, each from nodes and tensors of its own."""
+
+    def body(nodes, tensors, name):
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4])
+        weights = [numpy_helper.from_array(a, n) for n, a in tensors.items()]
+        return helper.make_graph(nodes, name, [], [output], weights)
+
+    def build(left, right):
+        then, other = body(*left, "l"), body(*right, "r")
+        choice = node("If", ["flag"], "y", then_branch=then, else_branch=other)
+        return make_model(
+            [choice], {"x": ["n", 3], "flag": []}, {"y": ["n", 4]}, {},
+            types={"flag": TensorProto.BOOL},
+        )  # fmt: skip
+
+    return build
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_tensors_of_bodies_are_hoisted_and_renamed_on_a_clash(flag, branches, node, unchanged):
+    model = branches(
+        ([node("MatMul", ["x", "w"], "l")], {"w": tensor(3, 4)}),
+        ([node("Neg", ["v"], "w"), node("MatMul", ["x", "w"], "r")], {"v": tensor(3, 4)}),
+    )
+    form = unchanged(model, X | {"flag": np.array(flag)})
+    assert len({"w", "w_1"} & form.model.graph.initializers.keys()) == 2
+    assert all(not g.initializers for g in form.model.graphs() if g is not form.model.graph)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_same_names_in_two_bodies_stay_two_tensors(flag, branches, node, unchanged, run_model):
+    weights = tensor(3, 4), tensor(3, 4)
+    model = branches(
+        *(([node("MatMul", ["x", "w"], out)], {"w": w}) for out, w in zip("lr", weights, strict=True))
+    )  # fmt: skip
+    feeds = X | {"flag": np.array(flag)}
+    form = unchanged(model, feeds)
+    assert form.model.graph.initializers.keys() == {"w", "w_1"}
+    moved = {"w": tensor(3, 4), "w_1": tensor(3, 4)}
+    (y,) = run_model(rebuilt(read_model(model), moved), feeds)
+    by_branch = {bool((v.const_value.numpy() == weights[0]).all()): moved[k]
+                 for k, v in form.model.graph.initializers.items()}  # fmt: skip
+    np.testing.assert_allclose(y, X["x"] @ by_branch[flag], rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_of_a_body_is_rebuilt_where_it_is(branches, node, run_model):
+    model = branches(
+        ([node("MatMul", ["x", "w"], "l")], {"w": tensor(3, 4)}),
+        ([node("MatMul", ["x", "v"], "r")], {"v": tensor(3, 4)}),
+    )
+    new = tensor(3, 4)
+    content = rebuilt(read_model(model), {"v": new})
+    (y,) = run_model(content, X | {"flag": np.array(False)})
+    np.testing.assert_allclose(y, X["x"] @ new, rtol=1e-5, atol=1e-6)
+    assert not onnx.ModelProto.FromString(content).graph.initializer
+
+
+# --- bombs --------------------------------------------------------------------------------
+
+HUGE = 2**40
+
+
+@pytest.mark.parametrize(
+    ("entries", "tensors"),
+    [
+        ([("ConstantOfShape", ["n"], "c", {})], {"n": np.array([HUGE])}),
+        ([("ConstantOfShape", ["n"], "c", {})], {"n": np.array([2**31, 2**31, 4])}),
+        ([("Expand", ["b", "n"], "c", {})], {"b": tensor(1), "n": np.array([HUGE])}),
+        ([("Tile", ["b", "n"], "c", {})], {"b": tensor(8), "n": np.array([HUGE])}),
+        (
+            [("Range", ["a", "n", "s"], "c", {})],
+            {"a": np.array(0), "n": np.array(HUGE), "s": np.array(1)},
+        ),
+        ([("MatMul", ["l", "r"], "c", {})], {"l": tensor(10**5, 1), "r": tensor(1, 10**5)}),
+        ([("Add", ["l", "r"], "c", {})], {"l": tensor(10**5, 1), "r": tensor(1, 10**5)}),
+        (
+            [("ConstantOfShape", ["n"], f"c{i}", {}) for i in range(5)],
+            {"n": np.array([2**24])},
+        ),
+    ],
+    ids=["filled", "filled axes", "expand", "tile", "range", "outer", "broadcast", "many"],
+)
+def test_constants_out_of_nothing_are_refused_before_they_are_made(entries, tensors, chain):
+    entries = [*entries, ("Identity", ["v"], "w", {})]
+    model = chain(entries, tensors | {"v": tensor(3, 4)})
+    with pytest.raises(UnsupportedModelError, match="makes constants of more than 67108864"):
+        canonical(model)
+
+
+def loop(node, trips, condition=("Identity", ["c"])):
+    body = helper.make_graph(
+        [node(condition[0], condition[1], "d"), node("Identity", ["v"], "o")],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("d", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("o", TensorProto.FLOAT, None),
+        ],
+    )
+    return ("Loop", [trips, "", "b"], "w", {"body": body})
+
+
+@pytest.mark.parametrize("trips", ["n", ""])
+def test_a_loop_that_does_not_end_is_refused(trips, chain, node):
+    model = chain([loop(node, trips)], {"n": np.array(2**62), "b": tensor(3, 4)})
+    with pytest.raises(UnsupportedModelError, match=r"Loop 'w\.node' is to run .*times|end"):
+        canonical(model)
+
+
+def test_a_loop_of_a_few_trips_is_taken(chain, node, unchanged):
+    unchanged(chain([loop(node, "n")], {"n": np.array(7), "b": tensor(3, 4)}), X)
+
+
+def test_a_loop_that_decides_when_to_stop_is_taken(chain, node, unchanged):
+    # tf2onnx writes the largest integer for the number of trips.
+    stops = loop(node, "n", ("Less", ["i", "seven"]))
+    tensors = {"n": np.array(2**62), "b": tensor(3, 4), "seven": np.array(7)}
+    unchanged(chain([stops], tensors), X)
+
+
+def test_a_damaged_chain_is_left_as_it_is(chain):
+    form = canonical(chain([("Add", ["b", "c"], "w", {})], {"b": tensor(3), "c": tensor(4)}))
+    assert [n.op_type for n in form.model.graph] == ["Add", "MatMul"]
+    assert isinstance(form.model, ir.Model)
