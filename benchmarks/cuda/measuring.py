@@ -170,7 +170,7 @@ def make_case(setting: Setting, name: str, samples: int) -> Case:
     assert eta is not None
     moved = delta.tensors.keys() | eta.tensors.keys()
     loss = Loss(
-        "cross-entropy",
+        name="cross-entropy",
         output=file.outputs[0].name,
         shape=(10,),
         class_axis=1,
