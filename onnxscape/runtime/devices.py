@@ -9,12 +9,15 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnxruntime as ort
 
 from onnxscape.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CUDA_OPTIONS = {
     # Without this ONNX Runtime computes float32 convolutions in TF32 (10 bits of mantissa).
@@ -31,7 +34,7 @@ class Device:
     Attributes:
         kind: `cpu` or `cuda`.
         index: Which of several.
-        name: For people.
+        name: Type of the processor, e.g. `NVIDIA H100 80GB HBM3`.
     """
 
     kind: str
@@ -73,9 +76,10 @@ def find_device(wanted: str = "auto") -> Device:
     if wanted == "cpu":
         return _cpu()
     index = int(match.group(1) or 0)
-    problem = _cuda_problem(index)
+    gpus = _driver_gpus()
+    problem = _cuda_problem(index, gpus)
     if problem is None:
-        return Device("cuda", index, f"CUDA GPU {index}")
+        return Device("cuda", index, gpus[index])
     if wanted == "auto":
         return _cpu()
     raise DeviceError(f"--device {wanted} cannot be used: {problem}; or use --device cpu")
@@ -107,39 +111,61 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cuda_problem(index: int) -> str | None:
-    """Return why a GPU cannot be used; None if it can."""
-    count = _driver_device_count()
-    if count == 0:
+def _cuda_problem(index: int, gpus: Sequence[str]) -> str | None:
+    """Return why one of the driver's GPUs cannot be used; None if it can."""
+    if not gpus:
         return "no NVIDIA driver or GPU was found on this machine"
-    if index >= count:
-        return f"this machine has {count} GPU(s), the first is cuda:0"
+    if index >= len(gpus):
+        return f"this machine has {len(gpus)} GPU(s), the first is cuda:0"
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "the installed onnxruntime is built for the CPU only; install onnxruntime-gpu"
+    # It writes a warning for every session on CUDA; what goes wrong is raised.
+    ort.set_default_logger_severity(4)
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(None):
             ort.preload_dlls()
-    session = ort.InferenceSession(
-        _tiny_model(), _silent(), providers=Device("cuda", index, "").providers
-    )
+    try:
+        session = ort.InferenceSession(
+            _tiny_model(),
+            _silent(),
+            providers=Device("cuda", index, "").providers,
+            enable_fallback=False,
+        )
+    except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
+        return f"ONNX Runtime could not start CUDA there ({_cuda_failure(error)})"
     if "CUDAExecutionProvider" not in session.get_providers():
         return "ONNX Runtime could not load the CUDA libraries; pip install 'onnxscape[cuda]'"
     return None
 
 
-def _driver_device_count() -> int:
+def _cuda_failure(error: Exception) -> str:
+    """Return what CUDA said, without the places in ONNX Runtime's source around it."""
+    text = " ".join(str(error).split())
+    said = re.search(r"CUDA failure \d+: [^;]*", text)
+    return said[0].strip() if said else text[:300]
+
+
+def _driver_gpus() -> list[str]:
     """Ask the driver itself: ONNX Runtime lists CUDA even where there is none.
 
     Returns:
-        Number of GPUs; 0 without a driver.
+        Names of the GPUs, in the driver's order; none without a driver.
     """
     for library in ("libcuda.so.1", "nvcuda.dll"):
         with contextlib.suppress(OSError):
             driver = ctypes.CDLL(library)
             count = ctypes.c_int()
             if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-                return count.value
-    return 0
+                return [_gpu_name(driver, index) for index in range(count.value)]
+    return []
+
+
+def _gpu_name(driver: ctypes.CDLL, index: int) -> str:
+    gpu, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    known = driver.cuDeviceGet(ctypes.byref(gpu), index) == 0
+    if known and driver.cuDeviceGetName(name, len(name), gpu) == 0:
+        return name.value.decode(errors="replace")
+    return f"CUDA GPU {index}"
 
 
 def _silent() -> ort.SessionOptions:

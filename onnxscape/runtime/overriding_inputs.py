@@ -70,6 +70,8 @@ class OverridingInputs:
             }
             for part in cut
         ]
+        # Buffers never move, so what is bound to them stays so: only weights are written anew.
+        self._bindings = [self._bind(feeds, self._results) for feeds in self._feeds]
 
     def evaluate(self, alpha: float, beta: float) -> Mapping[str, float]:
         """Return the metrics of one point.
@@ -83,8 +85,8 @@ class OverridingInputs:
         """
         self._move(alpha, beta)
         collector = Collector(self._prepared, self._samples)
-        for feeds, count in zip(self._feeds, self._counts, strict=True):
-            collector.add(self._run(feeds, self._results), count)
+        for binding, count in zip(self._bindings, self._counts, strict=True):
+            collector.add(self._run(binding), count)
         return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
@@ -98,7 +100,7 @@ class OverridingInputs:
             [batch, ...].
         """
         self._move(alpha, beta)
-        output = self._run(self._feeds[0], [self._output])[0]
+        output = self._run(self._bind(self._feeds[0], [self._output]))[0]
         return output[: self._rows] if output.ndim else output
 
     def estimate(self) -> float:
@@ -109,8 +111,8 @@ class OverridingInputs:
         """
         start = time.perf_counter()
         self._move(0.0, 0.0)
-        feeds = self._feeds[0]
-        return extrapolated(lambda: self._run(feeds, self._results), start, len(self._feeds))
+        binding = self._bindings[0]
+        return extrapolated(lambda: self._run(binding), start, len(self._bindings))
 
     def _buffer(self, array: NDArray[Any]) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device.kind, self._device.index)
@@ -119,9 +121,7 @@ class OverridingInputs:
         for buffer, weight in zip(self._weights, self._path.at(alpha, beta), strict=True):
             buffer.update_inplace(np.ascontiguousarray(weight))
 
-    def _run(
-        self, feeds: Mapping[str, ort.OrtValue], outputs: list[str]
-    ) -> list[NDArray[Any]]:
+    def _bind(self, feeds: Mapping[str, ort.OrtValue], outputs: list[str]) -> ort.IOBinding:
         binding = self._session.io_binding()
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
@@ -129,6 +129,9 @@ class OverridingInputs:
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, "cpu")
+        return binding
+
+    def _run(self, binding: ort.IOBinding) -> list[NDArray[Any]]:
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:

@@ -56,7 +56,10 @@ def open_session(
     """
     source = str(model) if isinstance(model, Path) else model
     try:
-        session = ort.InferenceSession(source, options, providers=device.providers)
+        # By itself it would print what is wrong with a device, and go on with the CPU.
+        session = ort.InferenceSession(
+            source, options, providers=device.providers, enable_fallback=False
+        )
     except Exception as error:  # its exceptions share no base class but this
         raise UnsupportedModelError(
             f"ONNX Runtime {ort.__version__} refuses the model: {first_line(error)}"

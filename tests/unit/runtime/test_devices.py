@@ -14,7 +14,7 @@ from onnxscape.runtime.devices import Device, find_device, usable_cores
 @pytest.fixture
 def gpus(monkeypatch):
     """Sets how many GPUs the driver reports."""
-    return lambda count: monkeypatch.setattr(devices, "_driver_device_count", lambda: count)
+    return lambda count: monkeypatch.setattr(devices, "_driver_gpus", lambda: ["GPU"] * count)
 
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "cpu:1", "", "cuda:-1"])
@@ -73,8 +73,18 @@ def test_a_containers_quota_limits_the_cores(monkeypatch, quota, cores):
     assert usable_cores() == cores
 
 
-@pytest.mark.gpu
-def test_a_gpu_that_is_there_is_taken_by_auto():
-    if devices._driver_device_count() == 0:
-        pytest.skip("no GPU on this machine")
-    assert find_device("auto").kind == "cuda"
+def test_a_gpu_that_cannot_be_started_is_an_error_with_the_reason(gpus, monkeypatch, capsys):
+    def refuse(*_arguments, **options):
+        assert options["enable_fallback"] is False
+        raise RuntimeError(
+            "/src/cuda_call.cc:146\nCUDA failure 2: out of memory ; GPU=0 ; line=1"
+        )
+
+    gpus(1)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "set_default_logger_severity", lambda _severity: None)
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+    with pytest.raises(DeviceError, match=r"\(CUDA failure 2: out of memory\).*--device cpu"):
+        find_device("cuda")
+    assert find_device("auto").kind == "cpu"
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,99 @@
+"""What a GPU computes, where there is one; the truth is the CPU's, or float64 arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+import onnxscape as ox
+from onnxscape.errors import DeviceError
+from onnxscape.runtime.devices import find_device
+from onnxscape.runtime.sessions import open_session, session_options
+
+pytestmark = pytest.mark.gpu
+
+MODELS = Path(__file__).parents[3] / "models"
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    try:
+        return find_device("cuda")
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def evaluate(gpu):
+    """Returns what evaluates digits on the GPU and on the CPU, and gives both landscapes."""
+
+    def run(model, data="digits", **options):
+        return [ox.evaluate(model, data, device=d, **options) for d in (str(gpu), "cpu")]
+
+    return run
+
+
+def test_a_gpu_that_is_there_is_taken_by_auto_under_its_own_name(gpu):
+    assert find_device("auto") == gpu
+    assert "CUDA GPU" not in gpu.name
+
+
+@pytest.mark.parametrize("operator", ["Conv", "MatMul"])
+def test_float32_is_not_rounded_to_tf32(gpu, make_model, operator):
+    noise = np.random.default_rng(0)
+    x, w = noise.normal(size=(2, 512, 512)).astype(np.float32)
+    exact = x.astype(np.float64) @ w.astype(np.float64)
+    if operator == "Conv":  # of kernels of one pixel, which is a product, too
+        x, w = x[:, :, None, None], np.ascontiguousarray(w.T)[:, :, None, None]
+        exact = exact[:, :, None, None]
+    model = make_model(
+        [helper.make_node(operator, ["x", "w"], ["out"])],
+        {"x": x.shape},
+        {"out": exact.shape},
+        {"w": w},
+    )
+    session = open_session(model.SerializeToString(), gpu, session_options(1))
+    error = np.linalg.norm(session.run(None, {"x": x})[0] - exact) / np.linalg.norm(exact)
+    assert error < 1e-5  # TF32 is off by 3e-4
+
+
+@pytest.mark.parametrize("strategy", ["overriding", "constant"])
+def test_surfaces_are_the_cpus(evaluate, strategy):
+    ours, expected = evaluate(
+        MODELS / "digits_cnn.onnx", grid="5x5", strategy=strategy, samples=300
+    )
+    np.testing.assert_allclose(ours.loss, expected.loss, rtol=1e-4)
+    np.testing.assert_allclose(
+        ours.surfaces["loss_stderr"], expected.surfaces["loss_stderr"], rtol=1e-3
+    )
+    assert np.abs(ours.surfaces["accuracy"] - expected.surfaces["accuracy"]).max() <= 1 / 300
+
+
+@pytest.mark.parametrize("batch", [1, 64, 300, 512])
+def test_the_batch_size_does_not_matter(gpu, batch):
+    losses = [
+        ox.evaluate(
+            MODELS / "digits_cnn.onnx",
+            "digits",
+            grid="3x3",
+            device=str(gpu),
+            samples=300,
+            batch_size=size,
+        ).loss
+        for size in (batch, 100)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "finite"), [((1, 1), True), ((1e38, 1), False), ((-1e38, 1), False)]
+)
+def test_losses_that_are_not_finite_are_the_cpus(evaluate, dense_model, diagonal, finite):
+    model = dense_model(np.diag(diagonal), [0.0, 0.0])
+    x = np.array([[100.0, 1.0], [50.0, 2.0]], dtype=np.float32)
+    ours, expected = evaluate(model, (x, np.array([0, 0])), grid="3")
+    assert np.isfinite(expected.loss[1]) == finite
+    np.testing.assert_allclose(ours.loss, expected.loss, rtol=1e-6)
