@@ -191,9 +191,12 @@ def scale(_draw, chain):
 def by_shape(_draw, chain):
     value, shape = chain.last, chain.shape
     chain.add("Shape", (1,), end=1)
+    rows = chain.last
     chain.add("Concat", (2,), chain.integers(-1), axis=0)
     sizes = chain.last
     chain.add("Reshape", (shape[0], math.prod(shape[1:])), sizes, first=value)
+    for whole_numbers in (rows, sizes):  # nothing is to be combined with these
+        del chain.shapes[whole_numbers]
 
 
 STEPS = st.sampled_from(
