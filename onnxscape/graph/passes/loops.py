@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
+
 from onnxscape.graph.operands import bodies, resolve
 from onnxscape.graph.operators import attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import onnx_ir as ir
-
     from onnxscape.graph.passes.notes import Notes
 
 
 def capture_unchanged_states(model: ir.Model, _notes: Notes) -> None:
     """Let bodies of Loop and Scan capture the constants that they pass on as they are.
 
-    Before: constants are initializers of the main graph. After: no body uses a state that
-    begins as a constant and stays one; it uses the constant.
+    Before: constants are initializers of the main graph. After: no state begins as a constant
+    and stays one; bodies, and what comes behind the loop, use the constant.
     """
-    for node in model.graph.all_nodes():
-        for start, state, following in _states(node):
-            if resolve(start) is None or _origin(following) is not state:
-                continue
-            for use in state.uses():  # but for the output of the body, which it may be
-                use.node.replace_input_with(use.idx, start)
+    for node in list(model.graph.all_nodes()):
+        if node.op_type not in {"Loop", "Scan"}:
+            continue
+        (body,) = bodies(node)
+        # Loop: trip count and condition come first; of those the body makes the condition.
+        first, made = (2, 1) if node.op_type == "Loop" else (0, 0)
+        end = len(node.inputs) - attribute(node, "num_scan_inputs", 0)
+        gone = {
+            slot
+            for slot in range(first, end)
+            if resolve(node.inputs[slot]) is not None
+            and _origin(body.outputs[slot - first + made]) is body.inputs[slot]
+            and not node.outputs[slot - first].is_graph_output()
+        }
+        if gone:
+            _drop_states(node, body, gone, first, made)
 
 
 def _origin(value: ir.Value | None) -> ir.Value | None:
@@ -36,14 +44,24 @@ def _origin(value: ir.Value | None) -> ir.Value | None:
     return value
 
 
-def _states(
-    node: ir.Node,
-) -> Iterator[tuple[ir.Value | None, ir.Value, ir.Value | None]]:
-    """Yield the first value of each state, the state in the body, and its next value."""
-    if node.op_type == "Loop":
-        (body,) = bodies(node)
-        yield from zip(node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False)
-    elif node.op_type == "Scan":
-        (body,) = bodies(node)
-        count = len(node.inputs) - attribute(node, "num_scan_inputs", 0)
-        yield from zip(node.inputs[:count], body.inputs, body.outputs, strict=False)
+def _drop_states(node: ir.Node, body: ir.Graph, gone: set[int], first: int, made: int) -> None:
+    """Take states out of a loop; what used them uses the values they begin with."""
+    for slot in sorted(gone, reverse=True):
+        start = node.inputs[slot]
+        assert start is not None  # noqa: S101 - it was resolved
+        node.outputs[slot - first].replace_all_uses_with(start)
+        body.outputs.pop(slot - first + made)
+        body.inputs.pop(slot).replace_all_uses_with(start)
+    kept = [out for i, out in enumerate(node.outputs) if i + first not in gone]
+    loop = ir.Node(
+        node.domain,
+        node.op_type,
+        [value for slot, value in enumerate(node.inputs) if slot not in gone],
+        node.attributes.values(),
+        num_outputs=len(kept),
+        name=node.name,
+    )
+    assert node.graph is not None  # noqa: S101 - it was found in one
+    ir.convenience.replace_nodes_and_values(
+        node.graph, node, [node], [loop], kept, loop.outputs
+    )

@@ -12,6 +12,12 @@ from onnxscape.graph.canonical import canonical
 from onnxscape.graph.parameters import find_parameters
 
 RNG = np.random.default_rng(0)
+TENSORS = {
+    "w": np.float32(RNG.standard_normal((3, 3))),
+    "steps": np.float32(RNG.standard_normal((4, 3))),
+    "two": np.array(2),
+    "true": np.array(True),
+}
 FLOAT, INT, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 
 
@@ -73,13 +79,7 @@ def looped(make_model):
     """Returns the model of a Loop or Scan."""
 
     def make(kind, passed_on):
-        tensors = {
-            "w": np.float32(RNG.standard_normal((3, 3))),
-            "steps": np.float32(RNG.standard_normal((4, 3))),
-            "two": np.array(2),
-            "true": np.array(True),
-        }
-        return make_model([kind(passed_on)], {"x": [2, 3]}, {"y": None}, tensors)
+        return make_model([kind(passed_on)], {"x": [2, 3]}, {"y": None}, TENSORS)
 
     return make
 
@@ -106,3 +106,32 @@ def test_a_state_that_changes_is_no_weight(kind, looped):
     form = canonical(looped(kind, CHANGED)).model
     parameters = {p.name: p for p in find_parameters(form)[0]}
     assert parameters["w"].role == "constant"
+
+
+@pytest.mark.parametrize("kind", [loop, scan])
+def test_what_comes_behind_a_loop_uses_the_constant(kind, make_model, run_model):
+    model = make_model(
+        [kind(THROUGH_IDENTITY), node("MatMul", ["y", "w_last"], ["z"])],
+        {"x": [2, 3]},
+        {"z": None},
+        TENSORS,
+    )
+    form = canonical(model).model
+    (weight,) = (p for p in find_parameters(form)[0] if p.name == "w")
+    assert set(weight.nodes) == {"h_next" if kind is loop else "product", "z"}
+    x = {"x": np.float32(RNG.standard_normal((2, 3)))}
+    (before,) = run_model(model, x)
+    (after,) = run_model(ir.to_proto(form), x)
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [loop, scan])
+def test_a_state_that_the_model_puts_out_stays(kind, make_model, run_model):
+    model = make_model(
+        [kind(THROUGH_IDENTITY)], {"x": [2, 3]}, {"w_last": None, "y": None}, TENSORS
+    )
+    x = {"x": np.float32(RNG.standard_normal((2, 3)))}
+    before = run_model(model, x)
+    after = run_model(ir.to_proto(canonical(model).model), x)
+    for ours, theirs in zip(after, before, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
