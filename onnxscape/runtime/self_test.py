@@ -78,7 +78,7 @@ def user_outputs(
 def _session(
     model: bytes, device: Device, threads: int, *, exact_integers: bool
 ) -> ort.InferenceSession:
-    """Open a session; on x86-64 without VNNI, sums of 8-bit products saturate by default."""
+    """Return a session; on x86-64 without VNNI, sums of 8-bit products saturate by default."""
     if exact_integers:
         options = session_options(threads)
         options.add_session_config_entry("session.x64quantprecision", "1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
 MOVED = (
     "quantized weights are moved as the floats they stand for, activations stay quantized: "
     "the landscape is that of the quantized model with unrounded steps"
