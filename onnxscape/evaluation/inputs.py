@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxscape.core.parameter import Role
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.data.arrays import read_npz
-from onnxscape.errors import DataError, UsageError
+from onnxscape.errors import DataError, NoParametersError, UsageError
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
 from onnxscape.graph.canonical import canonical_of, fed_inputs
@@ -74,6 +75,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
 
     Raises:
         UsageError: If the loss or the split is not known.
+        NoParametersError: If all weights are inputs without values.
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
     if request.loss not in LOSSES:
@@ -84,6 +86,12 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     parameters, warnings = analyse(file, precision=request.precision)
     for text in warnings:
         observer.warning(text)
+    weightless = weight_inputs(canonical_of(file, request.precision).model)
+    if weightless and all(p.role is not Role.WEIGHT for p in parameters):
+        raise NoParametersError(
+            f"nothing to move: {', '.join(weightless)} are inputs of the model that are used "
+            "like weights; if they are, give their values with --weights FILE.npz"
+        )
     delta, eta = make_directions(parameters, request, observer)
     samples = _samples(file, request, observer)
     random = request.directions is None

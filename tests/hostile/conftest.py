@@ -98,7 +98,8 @@ def refused(evaluate):
     def check(model, *options):
         outcome = evaluate(model, *options)
         assert outcome.status in {2, 4}, outcome
-        (line,) = outcome.stderr.strip().splitlines()
+        *before, line = outcome.stderr.strip().splitlines()
+        assert all("warning: " in text for text in before), outcome.stderr
         assert line.startswith("onnxscape: error: "), line
         assert len(line) < 600
         return line

@@ -1,4 +1,4 @@
-"""The command line with little memory and time: arguments come on stdin, outcomes go to stdout."""
+"""The command line with little memory and time: arguments on stdin, outcomes on stdout."""
 
 from __future__ import annotations
 

@@ -97,9 +97,15 @@ def test_nodes_in_a_circle(dense, refused):
     refused(dense(nodes, weight="b"))
 
 
-def test_an_unknown_domain(dense, refused):
-    line = refused(dense([node("Steal", ["w"], "v", domain="evil.corp")], weight="v"))
-    assert "ONNX Runtime" in line
+@pytest.mark.parametrize("where", ["weight", "output"])
+def test_an_unknown_domain(where, dense, refused):
+    if where == "weight":
+        refused(dense([node("Steal", ["w"], "v", domain="evil.corp")], weight="v"))
+        return
+    model = dense()
+    model.graph.node.append(node("Steal", ["y"], "z", domain="evil.corp"))
+    model.graph.output[0].name = "z"
+    assert "ONNX Runtime" in refused(model)
 
 
 def test_a_chain_of_many_nodes(dense, evaluate):

@@ -23,7 +23,7 @@ MAX_ELEMENTS = 2**26
 """Elements that computed constants may have at once: 256 MB of float32. A file that holds more
 than a quarter of that itself may have four times what it holds."""
 
-MAX_WORK = 2**33
+MAX_WORK = 2**32
 """Elements that are computed in all, multiplications of matrices being cheaper."""
 
 _FLOATS = frozenset(
