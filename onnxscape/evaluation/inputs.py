@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscape.core.loss import CUSTOM, Labels
+from onnxscape.core.parameter import Role
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.data.arrays import read_npz
 from onnxscape.data.dataset import SAMPLE_WEIGHT
-from onnxscape.errors import DataError, UnsupportedModelError, UsageError
+from onnxscape.errors import (
+    DataError,
+    NoParametersError,
+    UnsupportedModelError,
+    UsageError,
+)
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
     Objective,
@@ -87,6 +93,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
 
     Raises:
         UsageError: If the loss or the split is not known.
+        NoParametersError: If all weights are inputs without values.
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
     check_names(request)
@@ -96,6 +103,12 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     for text in warnings:
         observer.warning(text)
+    weightless = weight_inputs(canonical_of(file, request.precision).model)
+    if weightless and all(p.role is not Role.WEIGHT for p in parameters):
+        raise NoParametersError(
+            f"nothing to move: {', '.join(weightless)} are inputs of the model that are used "
+            "like weights; if they are, give their values with --weights FILE.npz"
+        )
     delta, eta = make_directions(parameters, request, observer, warnings=warnings)
     samples, objective = _samples_and_objective(file, request, observer)
     random = request.directions is None

@@ -44,6 +44,10 @@ class Operand:
         return self.values().astype(np.float64)
 
 
+MAX_VIEWS = 32
+"""Views on top of one another that are followed; a chain of thousands would take hours."""
+
+
 def resolve(value: ir.Value | None) -> Operand | None:
     """Follow a value back through nodes that only rearrange elements.
 
@@ -59,6 +63,8 @@ def resolve(value: ir.Value | None) -> Operand | None:
         if node is None or node.op_type not in VIEWS or node.domain not in {"", "ai.onnx"}:
             return None
         trail.append(node)
+        if len(trail) > MAX_VIEWS:
+            return None
         value = node.inputs[0]
     if value is None or value.const_value is None:
         return None
@@ -94,10 +100,13 @@ def weight_inputs(model: ir.Model) -> tuple[str, ...]:
 
     Args:
         model: The model.
+
+    Returns:
+        The names; not of what is in the first place, where data stands as well.
     """
     found = []
     for node in model.graph.all_nodes():
-        for slot, value in enumerate(node.inputs):
+        for slot, value in enumerate(node.inputs[1:], start=1):
             source = value
             while source is not None and (maker := source.producer()) is not None:
                 source = maker.inputs[0] if maker.op_type in VIEWS else None

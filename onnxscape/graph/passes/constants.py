@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.operands import VIEWS, constant_array, resolve
-from onnxscape.graph.passes.constant_sizes import SIZES
+from onnxscape.graph.passes.constant_sizes import SIZES, work
 from onnxscape.graph.passes.structure import free_name, names_in
 
 if TYPE_CHECKING:
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
     from onnxscape.graph.passes.notes import Notes
 
-MAX_GROWTH = 2**26
-"""Elements that the constants of a model may have beyond those it holds: 256 MB of float32."""
+MAX_ELEMENTS = 2**26
+"""Elements that computed constants may have at once: 256 MB of float32. A file that holds more
+than a quarter of that itself may have four times what it holds."""
+
+MAX_WORK = 2**32
+"""Elements that are computed in all, multiplications of matrices being cheaper."""
 
 _FLOATS = frozenset(
     {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
@@ -38,26 +42,82 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
     move apart.
 
     Raises:
-        UnsupportedModelError: If the constants are many times as large as the file.
+        UnsupportedModelError: If that takes absurd amounts of memory or time.
     """
     shared = _shared_sources(model)
-    budget = MAX_GROWTH
+    folding = _Folding(model)
     for node in list(model.graph.all_nodes()):
         if not _is_constant(node) or _is_view(node) or _sources(node) & shared:
             continue
         arrays = [constant_array(value) for value in node.inputs]
-        budget -= max(0, _size(node, arrays) - sum(a.size for a in arrays if a is not None))
-        if budget < 0:
-            raise UnsupportedModelError(
-                f"{node.op_type} {node.name!r} makes constants of more than {MAX_GROWTH} "
-                "elements out of nothing; export the model anew"
-            )
+        folding.check(node, arrays)
         results = _computed(node, arrays, model.opset_imports[""])
         if results is not None:
             if node.op_type == "DequantizeLinear" and sum(n > 1 for n in results[0].shape) > 1:
                 notes.quantized_weight()
-            _replace(model, node, results)
-    _remove_unused_views(model)
+            folding.replace(node, results)
+
+
+class _Folding:
+    """Puts initializers in the place of nodes, and keeps account of what that takes."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._graph = model.graph
+        self._names = names_in(model)
+        self._made: dict[str, int] = {}
+        self._work = 0
+        tensors = (v.const_value for v in model.graph.initializers.values())
+        held = sum(tensor.size for tensor in tensors if tensor is not None)
+        self._most = max(MAX_ELEMENTS, 4 * held)
+
+    def check(self, node: ir.Node, arrays: list[NDArray[Any] | None]) -> None:
+        """Refuse a node before it is computed.
+
+        Raises:
+            UnsupportedModelError: If it is one too many.
+        """
+        try:
+            size = SIZES[node.op_type](node, arrays)
+        except (ValueError, IndexError):
+            return  # shapes that do not fit: nothing will come of it
+        self._work += work(node, arrays, size)
+        if sum(self._made.values()) + size > self._most:
+            raise UnsupportedModelError(
+                f"{node.op_type} {node.name!r} makes constants of more than {self._most} "
+                "elements, far more than the file holds; export the model anew"
+            )
+        if self._work > MAX_WORK:
+            raise UnsupportedModelError(
+                f"the model computes for too long from constants alone (up to {node.op_type} "
+                f"{node.name!r}); export it with its constants folded"
+            )
+
+    def replace(self, node: ir.Node, results: list[NDArray[Any]]) -> None:
+        """Put initializers in the place of a node's outputs."""
+        for old, array in zip(node.outputs, results, strict=True):
+            name = str(old.name)
+            if name and old.uses():
+                if self._names[name] > 1:
+                    name = free_name(name, self._names)
+                value = ir.val(name, const_value=ir.tensor(array, name=name))
+                old.replace_all_uses_with(value)
+                self._graph.register_initializer(value)
+                self._made[name] = array.size
+        self._take_out(node)
+
+    def _take_out(self, node: ir.Node) -> None:
+        """Remove a node, and what was there for it alone: views and computed constants."""
+        inputs = {id(value): value for value in node.inputs if value is not None}
+        assert node.graph is not None  # noqa: S101 - it was found in one
+        node.graph.remove(node, safe=True)
+        for value in inputs.values():
+            maker = value.producer()
+            if value.uses() or value.is_graph_output():
+                continue
+            if maker is not None:
+                self._take_out(maker)
+            elif self._made.pop(str(value.name), None) is not None:
+                del self._graph.initializers[str(value.name)]
 
 
 def _may_be_computed(node: ir.Node) -> bool:
@@ -65,6 +125,7 @@ def _may_be_computed(node: ir.Node) -> bool:
         node.op_type in SIZES
         and node.domain in {"", "ai.onnx"}
         and not any(output.is_graph_output() for output in node.outputs)
+        and any(output.uses() for output in node.outputs)
     )
 
 
@@ -108,13 +169,6 @@ def _is_weight(value: ir.Value | None) -> bool:
     return value.const_value.dtype in _FLOATS and len(axes) > 1
 
 
-def _size(node: ir.Node, arrays: list[NDArray[Any] | None]) -> int:
-    try:
-        return SIZES[node.op_type](node, arrays)
-    except (ValueError, IndexError):
-        return 0  # shapes that do not fit: nothing will come of it
-
-
 @np.errstate(all="ignore")
 def _computed(
     node: ir.Node, arrays: list[NDArray[Any] | None], opset: int
@@ -143,26 +197,3 @@ def _computed(
     except Exception:  # noqa: BLE001 - whatever a damaged node makes it raise
         return None
     return [np.asarray(result, order="C") for result in results]
-
-
-def _replace(model: ir.Model, node: ir.Node, results: list[NDArray[Any]]) -> None:
-    """Put initializers in the place of a node's outputs."""
-    names = names_in(model) if node.graph is not model.graph else None
-    for old, array in zip(node.outputs, results, strict=True):
-        name = str(old.name)
-        if name and old.uses():
-            if names is not None and names[name] > 1:
-                name = free_name(name, names)
-            value = ir.val(name, const_value=ir.tensor(array, name=name))
-            old.replace_all_uses_with(value)
-            model.graph.register_initializer(value)
-    assert node.graph is not None  # noqa: S101 - it was found in one
-    node.graph.remove(node, safe=True)
-
-
-def _remove_unused_views(model: ir.Model) -> None:
-    """After: no view is left whose user has been computed."""
-    for node in reversed(list(model.graph.all_nodes())):
-        used = any(value.uses() or value.is_graph_output() for value in node.outputs)
-        if not used and _is_view(node) and node.graph is not None:
-            node.graph.remove(node, safe=True)

@@ -246,7 +246,7 @@ def _dynamic_quantize_lstm(op: Operator) -> bool:
 
 
 def _by_direction(array: NDArray[Any] | None, rank: int) -> NDArray[Any] | None:
-    """Shape [dirs] or [dirs, 4H] numbers so that they broadcast against [dirs, in, 4H]."""
+    """Return [dirs] or [dirs, 4H] numbers so that they broadcast against [dirs, in, 4H]."""
     if array is None or array.size == 1:
         return array
     return array.reshape((array.shape[0],) + (1,) * (rank - array.ndim) + array.shape[1:])

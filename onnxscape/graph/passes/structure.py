@@ -13,8 +13,13 @@ from onnx_ir.passes.common import (
     RemoveInitializersFromInputsPass,
 )
 
+from onnxscape.errors import UnsupportedModelError
+
 if TYPE_CHECKING:
     from onnxscape.graph.passes.notes import Notes
+
+MAX_NODES = 10**6
+"""Nodes of a model whose functions are written out."""
 
 MIN_IR_VERSION = 4
 """From this version on an initializer that is an input too can be overridden."""
@@ -33,9 +38,36 @@ def free_initializers(model: ir.Model, _notes: Notes) -> None:
 
 
 def inline_functions(model: ir.Model, _notes: Notes) -> None:
-    """After: no node calls a model-local function."""
-    if model.functions:
-        InlinePass()(model)
+    """After: no node calls a model-local function.
+
+    Raises:
+        UnsupportedModelError: If that makes far too many nodes: functions that call others
+            twice double with every level.
+    """
+    if not model.functions:
+        return
+    sizes: dict[ir.OperatorIdentifier, int] = {}
+    total = sum(_inlined_size(model, node, sizes) for node in model.graph.all_nodes())
+    if total > MAX_NODES:
+        raise UnsupportedModelError(
+            f"the model's functions stand for {total} nodes, more than {MAX_NODES}; export it "
+            "anew"
+        )
+    InlinePass()(model)
+
+
+def _inlined_size(
+    model: ir.Model, node: ir.Node, sizes: dict[ir.OperatorIdentifier, int]
+) -> int:
+    """Return how many nodes a node becomes."""
+    key = node.op_identifier()
+    if key not in model.functions:
+        return 1
+    if key not in sizes:
+        sizes[key] = 0  # a circle, which the inliner reports
+        nodes = model.functions[key].all_nodes()
+        sizes[key] = sum(_inlined_size(model, inner, sizes) for inner in nodes)
+    return sizes[key]
 
 
 def sort_nodes(model: ir.Model, _notes: Notes) -> None:

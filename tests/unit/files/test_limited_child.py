@@ -43,7 +43,7 @@ def test_the_child_is_another_process(function):
 
 def test_an_exception_is_told_in_one_line(function):
     call = function("raise ValueError('bad\\n  bytes')")
-    with pytest.raises(ChildError, match="^bad bytes$"):
+    with pytest.raises(ChildError, match=r"^bad bytes$"):
         run_in_child(call, b"", **GENEROUS)
 
 
@@ -74,7 +74,7 @@ def test_time_is_limited_though_the_child_sleeps(function):
 
 
 def test_processor_time_is_limited(function):
-    with pytest.raises(ChildError, match="took more than 1 seconds|status -9|status -24"):
+    with pytest.raises(ChildError, match=r"took more than 1 seconds|status -9|status -24"):
         run_in_child(function("exec('while True: pass')"), b"", **GENEROUS | {"seconds": 1})
 
 

@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxscape.errors import ModelFileError, UnsupportedModelError
+from onnxscape.errors import ModelFileError, UnsupportedModelError, UsageError
 from onnxscape.graph.model_file import MAX_BYTES, read_model
+from onnxscape.graph.prepared import analyse
 
 W = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -96,6 +97,59 @@ def test_an_input_of_no_type_is_refused(dense):
     dense.graph.input[0].type.tensor_type.elem_type = 0
     with pytest.raises(UnsupportedModelError, match="'x' has element type 0"):
         _ = read_model(dense).inputs
+
+
+# --- weights that are inputs --------------------------------------------------------------
+
+
+@pytest.fixture
+def weightless(dense):
+    """The model y = x @ w whose w is an input without a value."""
+    del dense.graph.initializer[:]
+    listed = helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, ["in", 4])
+    dense.graph.input.append(listed)
+    return dense
+
+
+def test_given_weights_become_tensors_of_the_model(weightless, analysed, run_model):
+    assert [signature.name for signature in read_model(weightless).inputs] == ["x", "w"]
+    file = read_model(weightless, weights={"w": W})
+    assert [signature.name for signature in file.inputs] == ["x"]
+    assert file.content == weightless.SerializeToString()
+    x = np.float32(np.random.default_rng(0).standard_normal((2, 3)))
+    (y,) = run_model(file.runnable(), {"x": x})
+    np.testing.assert_allclose(y, x @ W, rtol=1e-5)
+    (weight,), _ = analyse(file)
+    assert (weight.name, weight.role) == ("w", "weight")
+    assert (weight.values == W).all()
+
+
+def test_the_digest_covers_given_weights(weightless):
+    digests = {
+        read_model(weightless, weights=weights).digest
+        for weights in ({"w": W}, {"w": 2 * W}, {"w": np.vstack([W, W])}, None)
+    }
+    assert len(digests) == 4
+    assert read_model(weightless, weights={}).digest == read_model(weightless).digest
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"v": W}, r"'v', which is no input of the model without a value; those are x, w"),
+        ({"w": W[0]}, r"'w' as \[4\] float32; expected w \[\?, 4\] float32"),
+        ({"w": W.T}, r"'w' as \[4, 3\] float32; expected w \[\?, 4\] float32"),
+        ({"w": W.astype(np.float64)}, r"'w' as \[3, 4\] float64; expected w"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(weights, message, weightless):
+    with pytest.raises(UsageError, match=message):
+        read_model(weightless, weights=weights)
+
+
+def test_a_weight_with_a_value_cannot_be_given(dense):
+    with pytest.raises(UsageError, match="'w', which is no input"):
+        read_model(dense, weights={"w": W})
 
 
 # --- files that are no models -------------------------------------------------------------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from onnxscape.errors import SelfTestError
+from onnxscape.graph.model_file import read_model
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
 from onnxscape.runtime.overriding_inputs import OverridingInputs
@@ -135,3 +138,72 @@ def test_the_same_infinities_pass():
     values = np.array([[np.inf, np.nan, 1.0]])
     compare(values, values, "here")
     compare(np.full((1, 2), np.nan), np.full((1, 2), np.nan), "here")
+
+
+# --- files that round otherwise -----------------------------------------------------------
+
+
+@pytest.fixture
+def half(reference):
+    """The reference network in float16."""
+    model = onnx.load(reference / "model.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            tensor.CopyFrom(numpy_helper.from_array(np.float16(array), tensor.name))
+    return model
+
+
+@pytest.fixture
+def check_half(half, case_of):
+    """Runs the self-test of the float16 network on its evaluator, changed or not."""
+    case = case_of(half)
+
+    def run(change):
+        device = find_device("cpu")
+        feeds = {"input": case.samples.inputs["input"][:64]}
+        center = user_outputs(case.file, feeds, device=device, threads=1)
+        assert center.dtype == np.float16
+        self_test(
+            Sabotaged(case.make(ConstantSessions), change),
+            case.file,
+            case.parameters,
+            case.delta,
+            case.eta,
+            feeds,
+            center,
+            device=device,
+            threads=1,
+        )
+
+    return run
+
+
+def test_a_half_file_passes_though_it_rounds(check_half):
+    check_half(lambda run, alpha, beta: run(alpha, beta))
+
+
+def test_a_half_file_that_is_far_off_at_the_center_is_caught(check_half):
+    with pytest.raises(SelfTestError, match=r"at the center.* more than 0\.02 of the largest"):
+        check_half(lambda run, alpha, beta: run(alpha, beta) * (1.03 if alpha == 0 else 1))
+
+
+def test_off_the_center_a_half_file_is_compared_as_closely_as_others(check_half):
+    with pytest.raises(SelfTestError, match=r"at alpha = 0\.25.* more than 0\.0001 of"):
+        check_half(lambda run, alpha, beta: run(alpha, beta) * (1.001 if alpha else 1))
+
+
+def test_a_file_in_training_mode_is_run_as_in_inference(reference):
+    model = onnx.load(reference / "model.onnx")
+    norms = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
+    x = {"input": np.load(reference / "data.npz")["x"][:8]}
+    device = find_device("cpu")
+    truth = user_outputs(read_model(model), x, device=device, threads=1)
+    assert norms
+    for norm in norms:
+        norm.attribute.append(onnx.helper.make_attribute("training_mode", 1))
+        norm.output.extend([f"{norm.name}.mean", f"{norm.name}.var"])
+    ours = user_outputs(read_model(model), x, device=device, threads=1)
+    np.testing.assert_allclose(ours, truth, rtol=1e-6)

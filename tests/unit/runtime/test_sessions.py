@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from onnxscape.errors import DeviceError, UnsupportedModelError
 from onnxscape.runtime import devices
@@ -61,3 +62,28 @@ def test_long_messages_are_cut():
 
 def test_an_empty_message_names_the_error():
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_float_weights_between_quantized_activations_stay_floats(make_model):
+    # By default ONNX Runtime would round such a weight to 8 bits when it is a constant.
+    rng = np.random.default_rng(0)
+    w = np.float32(0.05 * rng.standard_normal((6, 5, 1)))
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["f"]),
+        helper.make_node("Conv", ["f", "w"], ["g"]),
+        helper.make_node("QuantizeLinear", ["g", "t", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "t", "z"], ["y"]),
+    ]
+    step = 0.004
+    model = make_model(
+        nodes,
+        {"x": ["n", 5, 4]},
+        {"y": ["n", 6, 4]},
+        {"w": w, "s": np.float32(0.03), "t": np.float32(step), "z": np.uint8(128)},
+        types={"x": onnx.TensorProto.UINT8},
+    )
+    x = rng.integers(0, 255, (20, 5, 4)).astype(np.uint8)
+    (y,) = run(session(model.SerializeToString()), ["y"], {"x": x})
+    exact = np.einsum("oi,nit->not", w[:, :, 0].astype(float), (x - 128.0) * 0.03)
+    exact = np.clip(exact, -128 * step, 127 * step)
+    np.testing.assert_allclose(y, exact, atol=0.501 * step)

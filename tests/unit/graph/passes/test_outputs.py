@@ -77,7 +77,9 @@ def test_a_model_without_a_tensor_at_its_outputs_is_refused(make_model, node):
     model.graph.output.append(
         helper.make_value_info("all", helper.make_sequence_type_proto(kind))
     )
-    with pytest.raises(UnsupportedModelError, match="the model has only 'all' .sequence_type"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"the model has only 'all' .sequence_type"
+    ):
         read_model(model)
 
 

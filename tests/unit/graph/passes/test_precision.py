@@ -109,7 +109,7 @@ def test_a_bfloat16_model_is_computed_in_float32(brain_model, run_model):
 
 
 def test_a_bfloat16_model_cannot_be_computed_as_it_is(brain_model):
-    with pytest.raises(UnsupportedModelError, match="bfloat16.*leave out --precision native"):
+    with pytest.raises(UnsupportedModelError, match=r"bfloat16.*leave out --precision native"):
         canonical(brain_model[0], precision="native")
 
 

@@ -24,7 +24,7 @@ def normalized(make_model, batch_norm):
         attributes = {k: options.pop(k) for k in ("training_mode",) if k in options}
         norm, tensors = batch_norm("x", "y", 3, **attributes)
         norm.output.extend(further)
-        shapes = {"y": ["n", 3]} | dict.fromkeys(outputs, [3])
+        shapes = {"y": ["n", 3]} | {name: [3] for name in outputs}
         return make_model([norm], {"x": ["n", 3]}, shapes, tensors, **options)
 
     return build
