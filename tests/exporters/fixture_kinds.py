@@ -39,7 +39,7 @@ WARNED = {
     "(autoencoder|gpt)_torch_dynamo_optimized": "hold the same values",
     "_legacy_training|_dropout": "training mode",
     "quantized": "quantized weights are moved as the floats they stand for",
-    "gru_(keras|tf2onnx)": r"\[2, 30\] of Split is not moved",  # its biases
+    "gru_keras": r"\[2, 30\] of Split is not moved",  # its biases
 }
 """Fixtures to what all of their warnings say."""
 
