@@ -178,10 +178,10 @@ def truth():
 @pytest.fixture(scope="session")
 def evaluated(tmp_path_factory):
     """Returns, evaluating only once, a fixture's landscape, its directions and warnings."""
-    folder = tmp_path_factory.mktemp("surfaces")
 
     @functools.cache
     def run(fixture, task=None):
+        folder = tmp_path_factory.mktemp("surface")
         return fixture_evaluation.evaluate_and_save(fixture, folder, task)
 
     return run

@@ -96,7 +96,7 @@ class UserModel:
         )
 
     def _session(self, model: bytes) -> ort.InferenceSession:
-        """Open a session; on x86-64 without VNNI, sums of 8-bit products may saturate."""
+        # On x86-64 without VNNI, sums of 8-bit products may saturate.
         if "quantized" in self.loosened:
             options = session_options(self.threads)
             options.add_session_config_entry("session.x64quantprecision", "1")

@@ -144,19 +144,16 @@ def run(model, feed):
         short = size - len(next(iter(batch.values())))
         batch = {k: np.concatenate([v, np.repeat(v[-1:], short, 0)]) for k, v in batch.items()}
         parts.append(runner.run(None, batch))
-    outputs = {}
-    for name, *arrays in zip(names, *parts, strict=True):
-        arrays = [_unzipped(array) for array in arrays]  # noqa: PLW2901
-        if isinstance(arrays[0], np.ndarray):
-            whole = np.concatenate([np.atleast_1d(array) for array in arrays])
-            outputs[name] = (whole if arrays[0].ndim == 0 else whole[:count]).astype(
-                np.float64
-            )
-    return outputs
+    whole = {}
+    for name, *outputs in zip(names, *parts, strict=True):
+        arrays = [np.atleast_1d(_array(output)) for output in outputs]
+        if arrays[0].dtype.kind == "f":
+            joined = np.concatenate(arrays).astype(np.float64)
+            whole[name] = joined if len(joined) == len(arrays) else joined[:count]
+    return whole
 
 
-def _unzipped(output):
-    """Return maps from classes to scores as [n, classes]; other outputs as they are."""
-    if isinstance(output, list) and isinstance(output[0], dict):
-        return np.array([[scores[name] for name in sorted(scores)] for scores in output])
+def _array(output):
+    if isinstance(output, list):  # a map for each sample
+        return np.array([[row[key] for key in sorted(row)] for row in output])
     return output

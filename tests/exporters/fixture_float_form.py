@@ -71,6 +71,7 @@ def _replace_quantized(model):
     graph = model.graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     nodes, floats = [], {}
+    _look_up_floats(graph, constants, floats)
     for node in graph.node:
         write = WRITTEN.get(node.op_type)
         new = None if write is None else write(node, constants, floats)
@@ -79,6 +80,21 @@ def _replace_quantized(model):
     kept += [numpy_helper.from_array(array, name) for name, array in floats.items()]
     _replace(graph.initializer, kept)
     _replace(graph.node, nodes)
+
+
+def _look_up_floats(graph, constants, floats):
+    """Put float rows in place of quantized ones that are scaled after they are looked up."""
+    looked_up = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "Gather" and node.input[0] in constants
+    }
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in looked_up:
+            name = looked_up[node.input[0]]
+            scale, zero = (constants[slot].astype(np.float64) for slot in node.input[1:])
+            floats[name] = ((constants[name] - zero) * scale).astype("f4")
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output))
 
 
 def _linear(op, node, slots, constants, floats, **attributes):

@@ -201,11 +201,13 @@ def _text_task(network):
 
 def _ending(x, y, road):
     last = road[-1]
-    if last in {"softmax", "tensors", "zipmap"}:
-        output = {"tensors": "probabilities", "zipmap": "output_probability"}.get(last)
-        return Task(
-            {None: x}, y, losses.log_loss, output, {"loss": "log-loss", "output": output}
-        )
+    if last in {"softmax", "tensors"}:
+        output = "probabilities" if last == "tensors" else None
+        options = {"loss": "log-loss", "output": output}
+        return Task({None: x}, y, losses.log_loss, output, options)
+    if last == "zipmap":  # what it maps to the names of the classes is found without a name
+        options = {"loss": "log-loss"}
+        return Task({None: x}, y, losses.log_loss, "output_probability", options)
     if last == "logsoftmax":
         return Task({None: x}, y, losses.nll, options={"loss": "nll"})
     if last in {"ownloss", "meanloss"}:

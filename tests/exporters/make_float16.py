@@ -20,10 +20,9 @@ def converted(name, **options):
 
 
 if __name__ == "__main__":
-    for network, source in (
-        ("cnn", "cnn_torch_legacy_folding_eval"),
-        ("gptuntied", "gptuntied_torch_dynamo_plain"),
-        ("lstm", "lstm_torch_legacy_folding"),
-    ):
-        save(converted(source, keep_io_types=True), f"{network}_float16_ends")
-        save(converted(source), f"{network}_float16_whole")
+    cnn, lstm = "cnn_torch_legacy_folding_eval", "lstm_torch_legacy_folding"
+    save(converted(cnn, keep_io_types=True), "cnn_float16_ends")
+    save(converted(cnn), "cnn_float16_whole")
+    save(converted(lstm, keep_io_types=True), "lstm_float16_ends")
+    save(converted(lstm), "lstm_float16_whole")
+    save(converted("gptuntied_torch_dynamo_plain"), "gptuntied_float16_whole")

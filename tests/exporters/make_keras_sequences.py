@@ -2,8 +2,7 @@
 
     python tests/exporters/make_keras_sequences.py
 
-Keras's own exporter writes recurrent layers as a Loop; from a graph without its fused kernels
-tf2onnx finds the ONNX operators.
+Both know an LSTM; of other recurrent layers they make a Loop that carries the weights along.
 """
 
 from __future__ import annotations
@@ -115,5 +114,4 @@ if __name__ == "__main__":
     for kind in (lstm, gru, rnn, einsum, bag):
         save(exported(kind()), f"{kind.__name__}_keras_export")
     save(exported(rnn(unroll=True)), "rnn_keras_unrolled")
-    for model in (lstm(use_cudnn=False), gru(use_cudnn=False), rnn(), einsum()):
-        save(converted(model), f"{model.name}_tf2onnx_function")
+    save(converted(lstm(use_cudnn=False)), "lstm_tf2onnx_function")

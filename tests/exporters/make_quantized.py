@@ -111,14 +111,12 @@ def make_dynamic():
 
 def make_packed():
     """The block and a GPT, weights of four bits, with and without zero points."""
-    for network, source in (
-        ("block", "block_torch_legacy_folding"),
-        ("gptuntied", "gptuntied_torch_dynamo_optimized"),
-    ):
-        for symmetric in (True, False):
-            model = nbits(source, block_size=16, is_symmetric=symmetric)
-            name = "symmetric" if symmetric else "asymmetric"
-            save(model, f"{network}_quantized_nbits_{name}")
+    block, gpt = "block_torch_legacy_folding", "gptuntied_torch_dynamo_optimized"
+    options = {"block_size": 16, "is_symmetric": True}
+    save(nbits(block, **options), "block_quantized_nbits_symmetric")
+    save(nbits(gpt, **options), "gptuntied_quantized_nbits_symmetric")
+    asymmetric = options | {"is_symmetric": False}
+    save(nbits(block, **asymmetric), "block_quantized_nbits_asymmetric")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,23 @@ import sys
 
 from fixture_files import DATA, HERE, MODELS, WEIGHTS, make_data
 
+TORCH = ("torch", "onnxscript")
+KERAS = ("tensorflow", "keras", "tf2onnx")
+JAX = ("jax", "flax", "jax2onnx")
 SCRIPTS = {
-    "make_torch.py": ("torch", "onnxscript"),
-    "make_keras.py": ("tensorflow", "keras", "tf2onnx"),
-    "make_jax.py": ("jax", "flax", "jax2onnx"),
+    "make_torch.py": TORCH,
+    "make_torch_sequences.py": TORCH,
+    "make_torch_tasks.py": TORCH,
+    "make_keras.py": KERAS,
+    "make_keras_sequences.py": KERAS,
+    "make_jax.py": JAX,
+    "make_jax_sequences.py": JAX,
     "make_sklearn.py": ("sklearn", "skl2onnx"),
     "make_paddle_style.py": (),
+    "make_handmade.py": (),
+    "make_float16.py": ("onnxconverter_common",),
     "make_ort.py": ("onnxruntime",),
+    "make_quantized.py": ("onnxruntime",),
 }
 
 

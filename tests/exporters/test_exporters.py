@@ -15,8 +15,10 @@ from fixture_kinds import (
     EVALUATED,
     EXACT,
     OTHER_WEIGHTS,
+    PERHAPS_WARNED,
     REFUSED,
     ROUNDED,
+    WARNED,
     warning_of,
 )
 from fixture_networks import NETWORKS
@@ -76,10 +78,11 @@ def test_a_file_in_half_precision_has_nearly_its_networks_surface(fixture, evalu
 
 @pytest.mark.parametrize("fixture", EVALUATED)
 def test_warnings_say_what_is_not_as_the_file_has_it(fixture, evaluated):
-    expected = warning_of(fixture)
+    needed = warning_of(fixture, WARNED)
+    expected = needed or warning_of(fixture, PERHAPS_WARNED)
     warnings = evaluated(fixture).warnings
     assert all(expected is not None and re.search(expected, text) for text in warnings)
-    assert bool(warnings) == (expected is not None)
+    assert warnings or needed is None
 
 
 @pytest.mark.parametrize("fixture", sorted(REFUSED))
@@ -138,7 +141,7 @@ def test_the_fixtures_are_small_and_say_nothing_of_the_machine(truth):
     files = [path for path in HERE.rglob("*") if path.suffix in {".onnx", ".data", ".npz"}]
     sizes = {path.name: path.stat().st_size for path in files}
     assert max(sizes.values()) < 60_000
-    assert sum(sizes.values()) < 2_200_000
+    assert sum(sizes.values()) < 2_000_000
     for path in files:
         assert b"site-packages" not in path.read_bytes(), path.name
     assert {network_of(name) for name in EXACT} == set(truth.networks)

@@ -56,7 +56,7 @@ def test_a_file_with_quantized_activations_is_alike_near_the_center(fixture, tru
     steps = (-0.1, 0.0, 0.1)
     theirs = [truth.loss_at(truth.plain(network), delta, {}, step, 0.0) for step in steps]
     ours = evaluate(fixture, grid="3", radius=0.1).loss
-    np.testing.assert_allclose(ours, theirs, rtol=0.1)
+    np.testing.assert_allclose(ours, theirs, rtol=0.12)
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)
