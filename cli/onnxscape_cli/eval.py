@@ -240,8 +240,8 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
     terminal.note(text)
     if center.get(CLAMPED):
         terminal.note(
-            f"clamped     {center[CLAMPED]:.0f} samples at the center have probability 0 "
-            "(counted as 1e-45)"
+            f"clamped     {center[CLAMPED]:.0f} of {landscape.provenance.get('samples', '?')} "
+            "samples at the center: probability 0, taken as 1e-45"
         )
     loss = landscape.loss[landscape.evaluated]
     finite = loss[[math.isfinite(value) for value in loss]]

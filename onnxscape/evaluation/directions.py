@@ -10,7 +10,7 @@ import numpy as np
 from onnxscape.core.direction import Direction, direction_type, random_direction
 from onnxscape.core.parameter import TRAINABLE, Choice, Parameter, Role
 from onnxscape.core.selection import perturbed
-from onnxscape.errors import DirectionError, NoParametersError
+from onnxscape.errors import DirectionError, NoParametersError, UsageError
 from onnxscape.storage import load_directions, save_directions
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def make_directions(
 
     Raises:
         NoParametersError: If the model has no weights.
+        UsageError: If all of them are excluded.
         DirectionError: If the file cannot be read or does not fit.
     """
     _refuse_nothing(parameters, request.ignore, warnings)
@@ -85,9 +86,12 @@ def _refuse_nothing(
 
     Raises:
         NoParametersError: If there is nothing.
+        UsageError: If the user excluded it all.
     """
     if any(p.layout is not None and perturbed(p, ignore).perturbed for p in parameters):
         return
+    if any(p.role is Role.WEIGHT for p in parameters):
+        raise UsageError("nothing to move: --exclude matches all weights of the model")
     tensors = [f"{p.name} ({perturbed(p, ignore).reason})" for p in parameters]
     reasons = [
         "nothing to move: no operator of the model has a weight that can be moved",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.data.arrays import read_npz
+from onnxscape.data.dataset import SAMPLE_WEIGHT
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
@@ -151,7 +152,11 @@ def _samples_and_objective(
     custom = custom_files(request)
     output, default = _output(file, request, custom, observer)
     few = _samples(
-        dataset, file, request, labels=Labels.ANY, samples=min(PROBED, len(dataset))
+        _without_weights(dataset, file),
+        file,
+        request,
+        labels=Labels.ANY,
+        samples=min(PROBED, len(dataset)),
     )
     batch = fixed_batch(canonical_of(file, request.precision).model)
     probe = look_at(
@@ -185,6 +190,17 @@ def _samples_and_objective(
         observer=observer,
     )
     return samples, objective
+
+
+def _without_weights(dataset: Dataset, file: ModelFile) -> Dataset:
+    """Return the data without weights of samples: a few of them may all be 0."""
+    wanted = {signature.name for signature in file.inputs}
+    fields = {
+        name: array
+        for name, array in dataset.fields.items()
+        if name != SAMPLE_WEIGHT or name in wanted
+    }
+    return replace(dataset, fields=fields)
 
 
 def _output(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,8 +84,12 @@ def look_at(
     )
     # More pieces than one would hide that a whole batch has one number.
     count = len(samples) if pieces in {None, 1} else min(len(samples), pieces)
-    feeds = {name: array[:count] for name, array in samples.inputs.items()}
-    outputs = user.outputs({**feeds, **samples.constants})
+    samples = replace(
+        samples,
+        inputs={name: array[:count] for name, array in samples.inputs.items()},
+        labels=None if samples.labels is None else samples.labels[:count],
+    )
+    outputs = user.outputs({**samples.inputs, **samples.constants})
     values = np.asarray(outputs[output])
     per_batch = values.ndim == 0 or (values.size == 1 and count > 1)
     if not per_batch and len(values) != count:

@@ -58,14 +58,18 @@ def last_operator(proto: onnx.ModelProto, output: str) -> str | None:
         output: Name of the output.
 
     Returns:
-        The operator's type; None if the output comes from no node.
+        The operator's type, `LogSoftmax` for a Log behind a Softmax; None if the output comes
+        from no node.
     """
     makers = {name: node for node in proto.graph.node for name in node.output}
     seen = set()
+    logarithm = False
     while output in makers and output not in seen:
         seen.add(output)
-        node = makers[output]
-        if node.op_type not in _PASSING:
-            return str(node.op_type)
-        output = node.input[0]
-    return None
+        op = str(makers[output].op_type)
+        if op == "Log" and not logarithm:
+            logarithm = True
+        elif op not in _PASSING:
+            return op if not logarithm else "LogSoftmax" if op == "Softmax" else "Log"
+        output = makers[output].input[0]
+    return "Log" if logarithm else None

@@ -10,7 +10,7 @@ import numpy as np
 from onnxscape.core.parameter import Parameter, Role
 from onnxscape.core.selection import Overrides, overridden
 from onnxscape.graph.copies import copies_among
-from onnxscape.graph.operands import in_evaluation_order, resolve
+from onnxscape.graph.operands import bodies, in_evaluation_order, resolve
 from onnxscape.graph.operators import (
     CARRIERS,
     operator_name,
@@ -99,10 +99,10 @@ class _Walk:
             self._note(node, slot, operand, role, fixed)
             behind = behind or role is Role.WEIGHT
             downstream = downstream or role is Role.WEIGHT
-        op = operator_name(node)
-        if behind and op in CARRIERS:
+        ends = {value.producer() for body in bodies(node) for value in body.outputs}
+        if (behind and operator_name(node) in CARRIERS) or ends & self._behind:
             self._behind.add(node)
-        if downstream:
+        if downstream or ends & self._downstream:
             self._downstream.add(node)
 
     def _note(

@@ -68,14 +68,15 @@ def role_of(
         return _role_of_factor(node, slot, operand)
     if (op, slot) in ROLES:
         return ROLES[op, slot], None
-    if op not in ARITHMETIC or not (place.behind or place.downstream):
-        return Role.CONSTANT, None
     if is_table(operand.shape):
         # Positions or pairs of them, not channels: whichever way it is combined.
         fixed = fixed_table(operand.values()) if _is_float(operand) else None
-        return (Role.BIAS if fixed is None else Role.CONSTANT), fixed
+        bias = op in ARITHMETIC and (place.behind or place.downstream) and fixed is None
+        return (Role.BIAS if bias else Role.CONSTANT), fixed
     trained = math.prod(operand.shape) > 1 or _adds_to_layer(node, operand)
-    return (ARITHMETIC[op] if place.behind and trained else Role.CONSTANT), None
+    if op in ARITHMETIC and place.behind and trained:
+        return ARITHMETIC[op], None
+    return Role.CONSTANT, None
 
 
 def _role_of_factor(node: ir.Node, slot: int, operand: Operand) -> tuple[Role, str | None]:

@@ -8,6 +8,7 @@ import re
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -51,6 +52,64 @@ def test_the_run_is_described_before_it_starts(cli, arguments):
     assert "constant weights" in rows["strategy"]
     assert rows["wrote"] == "s.h5"
     assert re.fullmatch(r"loss 0\.\d{4}, accuracy \d+\.\d\d %", rows["center"])
+
+
+def test_the_loss_is_described_and_its_metrics_printed(cli, arguments):
+    rows = dict(line.split(maxsplit=1) for line in cli(*arguments()).out.splitlines())
+    assert rows["loss"] == (
+        "cross-entropy of 'logits' [N, 10]; accuracy "
+        "(proposed: labels are classes, the output looks like logits)"
+    )
+    options = ["--loss", "cross-entropy", "--label-smoothing", "0.1", "--metric", "top5,error"]
+    lines = cli(*arguments(*options, "--restart")).out.splitlines()
+    rows = dict(line.split(maxsplit=1) for line in lines)
+    assert (
+        rows["loss"] == "cross-entropy of 'logits' [N, 10], label smoothing 0.1; top5, error"
+    )
+    number = r"\d+\.\d\d %"
+    assert re.fullmatch(rf"loss \S+, top5 {number}, error {number}", rows["center"])
+
+
+def test_samples_of_probability_zero_are_told_at_the_end(cli, arguments, dense_model, here):
+    onnx.save(dense_model(np.eye(2), np.zeros(2), softmax=True), here / "m.onnx")
+    x = np.float32([[0, 200], [200, 0], [0, 0]])
+    np.savez(here / "d.npz", x=x, y=[0, 0, 1])
+    result = cli(*arguments("--samples", "all", model="m.onnx", data="d.npz", grid="2"))
+    rows = dict(line.split(maxsplit=1) for line in result.out.splitlines())
+    assert rows["clamped"].startswith("1 of 3 samples at the center: probability 0")
+    report = json.loads(
+        cli(
+            *arguments("--samples", "all", model="m.onnx", data="d.npz", grid="2"), "--json"
+        ).out
+    )
+    assert report["center"]["clamped"] == 1.0
+    assert report["center"]["loss"] == report["center_loss"]
+
+
+def test_a_loss_may_be_a_file(cli, arguments, here, make_model):
+    nodes = [onnx.helper.make_node("ReduceL1", ["logits"], ["z"], axes=[1])]
+    model = make_model(nodes, {"logits": ["n", 10]}, {"z": ["n", 1]}, {})
+    onnx.save(model, here / "own.onnx")
+    result = cli(*arguments("--loss", "own.onnx", "--metric", "own.onnx"))
+    assert (result.status, result.err) == (0, "")
+    landscape = load(here / "s.h5")
+    assert np.array_equal(landscape.surfaces["own"], landscape.loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loss", "hinge"], "--loss as one of cross-entropy, "),
+        (["--loss", "missing.onnx"], "no model file at missing.onnx"),
+        (["--loss", "log-loss"], "--loss cross-entropy"),
+        (["--metric", "f1"], "got f1"),
+        (["--output", "out"], "--output to be one of logits"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_bad_usage(options, message, cli, arguments):
+    result = cli(*arguments(*options))
+    assert result.status == 2
+    assert message in result.error()
 
 
 def test_quiet_prints_nothing(cli, arguments):
@@ -263,3 +322,42 @@ def test_a_log_of_losses_that_are_not_finite_says_so(capsys):
     terminal = Terminal(quiet=False, to_stderr=False)
     terminal.point(Point(0, 0, 0.0, 0.0), {"loss": math.nan}, 1, 1)
     assert "no finite loss" in capsys.readouterr().out
+
+
+def test_tensors_are_chosen_by_name(cli, arguments, here):
+    options = ["--include", "b1.*", "--include", "b2.bias", "--exclude", "f2.*"]
+    options += ["--filter-axis", "f1.weight=-1", "--save-directions", "d.h5"]
+    assert cli(*arguments(*options)).status == 0
+    spec = load(here / "s.h5").spec
+    assert (spec.include, spec.exclude) == (("b1.*", "b2.bias"), ("f2.*",))
+    assert spec.filter_axis == {"f1.weight": 1}
+    with h5py.File(here / "d.h5") as file:
+        moved = {d.attrs["name"] for d in file["xdirection"].values() if np.any(d[()])}
+    normalizations = {"b1.weight", "b1.bias", "b2.bias"}
+    assert moved == {"c1.weight", "c2.weight", "dw.weight", "f1.weight"} | normalizations
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--include", "nope*"], "--include 'nope*' matches no float tensor"),
+        (["--include", "b1.running_var"], "a running statistic"),
+        (["--exclude", "*"], "--exclude matches all weights"),
+        (["--filter-axis", "f1.weight"], "NAME=AXIS, the axis a number, got 'f1.weight'"),
+        (["--filter-axis", "=1"], "NAME=AXIS, the axis a number, got '=1'"),
+        (["--filter-axis", "f1.weight=one"], "got 'f1.weight=one'"),
+        (["--filter-axis", "f1.weight=9"], "from -2 to 1, got 9"),
+    ],
+)
+def test_choices_of_tensors_that_mean_nothing_are_2(cli, arguments, options, named):
+    result = cli(*arguments(*options))
+    assert result.status == 2
+    assert named in result.error()
+
+
+def test_choices_without_effect_besides_a_direction_file_are_said(cli, arguments, here):
+    assert cli(*arguments("--save-directions", "d.h5")).status == 0
+    options = ["--directions", "d.h5", "--filter-axis", "f1.weight=1", "--include", "b1.bias"]
+    result = cli(*arguments(*options, out="t.h5"))
+    assert result.status == 0
+    assert "--include and --filter-axis have no effect besides --directions" in result.err

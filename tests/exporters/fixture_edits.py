@@ -27,13 +27,22 @@ def stored(fixture):
     if fixture.endswith("weightinputs"):
         _give_weights(model, fixture)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = _without_functions(model)
     known = _sizes(model)
     for graph in graphs_of(model.graph):
         known |= {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         for node in graph.node:
             known |= _computed(model, node, known)
     return model, known
+
+
+def _without_functions(model):
+    """Return a model whose functions stand where they were called, names as they have them."""
+    model = onnx.inliner.inline_local_functions(model)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name.split("__")[0] for name in names]
+    return model
 
 
 def _give_weights(model, fixture):
@@ -66,7 +75,7 @@ def _computed(model, node, known):
 
 
 def _sizes(model):
-    """Return the outputs of Shape nodes whose sizes onnx infers: torch cuts weights by them."""
+    """Return what Shape nodes give whose sizes onnx infers: torch cuts weights by them."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
         value.name: [d.dim_value if d.HasField("dim_value") else None for d in dims]
@@ -137,9 +146,17 @@ def run(model, feed):
         parts.append(runner.run(None, batch))
     outputs = {}
     for name, *arrays in zip(names, *parts, strict=True):
+        arrays = [_unzipped(array) for array in arrays]  # noqa: PLW2901
         if isinstance(arrays[0], np.ndarray):
             whole = np.concatenate([np.atleast_1d(array) for array in arrays])
             outputs[name] = (whole if arrays[0].ndim == 0 else whole[:count]).astype(
                 np.float64
             )
     return outputs
+
+
+def _unzipped(output):
+    """Return maps from classes to scores as [n, classes]; other outputs as they are."""
+    if isinstance(output, list) and isinstance(output[0], dict):
+        return np.array([[scores[name] for name in sorted(scores)] for scores in output])
+    return output

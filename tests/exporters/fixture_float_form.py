@@ -1,7 +1,7 @@
 """Files in float32, with plain onnx edits: half precision, quantized operators, training mode.
 
-What a quantized operator computes is written with the float operator between a
-DequantizeLinear and a QuantizeLinear; its weight stands under the name of the quantized tensor.
+What a quantized operator computes is written with the float operator between DequantizeLinear
+and QuantizeLinear; its weight stands under the name of the quantized tensor.
 """
 
 from __future__ import annotations

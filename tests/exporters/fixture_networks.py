@@ -92,7 +92,7 @@ PLAIN = {
     "cnn": "cnn_torch_legacy_nofolding_eval",
     "uniform": "uniform_handmade_plain",
 } | {network: f"{network}_torch_legacy_named" for network in ("gru", "lstm", "rnn")}
-"""Network to its export with torch's shapes and a name for each weight, where it has another."""
+"""Network to its export with torch's shapes and a name for each weight, if of another name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,29 +148,40 @@ def samples():
 @functools.cache
 def task_of(fixture):
     """Return what a fixture is evaluated on."""
-    x, y = samples()
     network, *road = fixture.split("_")
-    digits = {None: x}
-    flat = x.reshape(len(x), -1)
-    if network == "autoencoder":
-        return Task(digits, flat, losses.mse, options={"loss": "mse"})
-    if network == "bag":
-        return Task({None: tokens(x)}, y)
     if network.startswith("gpt"):
         return _text_task(network)
-    if network == "across":
-        return Task(digits, centers(x)[:, :1], losses.mse, options={"loss": "mse"})
-    if network == "regress":
-        return Task(digits, centers(x), losses.mse, options={"loss": "mse"})
-    if network == "segment":
-        return Task(digits, regions(x), options={"loss": "cross-entropy"})
-    if network == "detect":
-        return Task(digits, y, output="scores", options={"output": "scores"})
-    if network == "multilabel":
-        name = "bce-with-logits" if "logits" in road else "bce"
-        loss = losses.bce_with_logits if "logits" in road else losses.bce
-        return Task(digits, properties(y), loss, options={"loss": name})
-    return _ending(road, digits, y)
+    if network in _TASKS:
+        return _TASKS[network](*samples(), road)
+    return _ending(*samples(), road)
+
+
+def _valued(labels_of):
+    def task(x, y, _road):
+        return Task({None: x}, labels_of(x, y), losses.mse, options={"loss": "mse"})
+
+    return task
+
+
+def _several_labels(x, y, road):
+    name = "bce-with-logits" if "logits" in road else "bce"
+    loss = losses.bce_with_logits if "logits" in road else losses.bce
+    return Task({None: x}, properties(y), loss, options={"loss": name})
+
+
+_TASKS = {
+    "across": _valued(lambda x, _: centers(x)[:, :1]),
+    "autoencoder": _valued(lambda x, _: x.reshape(len(x), -1)),
+    "bag": lambda x, y, _: Task({None: tokens(x)}, y),
+    "detect": lambda x, y, _: Task({None: x}, y, output="scores", options=_SCORES),
+    "multilabel": _several_labels,
+    "regress": _valued(lambda x, _: centers(x)),
+    "segment": lambda x, _y, _: Task({None: x}, regions(x), options=_CLASSES),
+}
+"""Network to its task, from the digits, their labels and the road; the others classify."""
+
+_CLASSES = {"loss": "cross-entropy"}
+_SCORES = {"output": "scores"}
 
 
 def _text_task(network):
@@ -188,17 +199,19 @@ def _text_task(network):
     return Task(inputs, None, loss, options={"loss": "next-token"})
 
 
-def _ending(road, digits, y):
+def _ending(x, y, road):
     last = road[-1]
-    if last in {"softmax", "tensors"}:
-        output = "probabilities" if last == "tensors" else None
-        return Task(digits, y, losses.log_loss, output, {"loss": "log-loss", "output": output})
+    if last in {"softmax", "tensors", "zipmap"}:
+        output = {"tensors": "probabilities", "zipmap": "output_probability"}.get(last)
+        return Task(
+            {None: x}, y, losses.log_loss, output, {"loss": "log-loss", "output": output}
+        )
     if last == "logsoftmax":
-        return Task(digits, y, losses.nll, options={"loss": "nll"})
+        return Task({None: x}, y, losses.nll, options={"loss": "nll"})
     if last in {"ownloss", "meanloss"}:
-        inputs = digits | {"labels": y}
+        inputs = {None: x, "labels": y}
         return Task(inputs, None, losses.mean, options={"loss": "none"})
-    return Task(digits, y)
+    return Task({None: x}, y)
 
 
 def boxes_task():

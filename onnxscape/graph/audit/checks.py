@@ -51,28 +51,35 @@ def _probabilities(evidence: Evidence) -> Iterator[str]:
 
 
 def _outputs(evidence: Evidence) -> Iterator[str]:
-    """Yield that one of several outputs has to be chosen."""
-    if len(evidence.ends) > 1:
-        yield (
-            f"the model has {len(evidence.ends)} outputs ({listed(evidence.ends)}), and a "
-            "loss is computed from one. Choose it with --output NAME"
-        )
+    """Yield which of several outputs counts."""
+    if len(evidence.ends) < 2:
+        return
+    taken = (
+        "say which one by --output NAME"
+        if evidence.output is None
+        else f"{evidence.output} unless you say another by --output NAME"
+    )
+    yield (
+        f"the model has {len(evidence.ends)} outputs ({listed(evidence.ends)}), and a plot "
+        f"shows a loss of one: {taken}"
+    )
 
 
 def _fixed_batch(evidence: Evidence) -> Iterator[str]:
     """Yield what is made of a batch size that is part of the file."""
-    if evidence.batch is None:
+    batch = evidence.batch
+    if batch is None:
         return
-    if evidence.batch_made_dynamic:
+    if batch.dynamic:
         yield (
-            f"the file takes {evidence.batch} at a time; nothing in its graph needs that, so "
-            "it is evaluated in larger batches. The surface is the same"
+            f"the file was exported for batches of {batch.size}; that is proven needless, so "
+            "it is evaluated in batches of any size. The surface is the same"
         )
     else:
         yield (
-            f"the file takes {evidence.batch} at a time, and is evaluated like that, the last "
-            "batch filled up with samples that do not count. The surface is the same, but "
-            "small batches are slow: export with a dynamic batch axis"
+            f"the file was exported for batches of {batch.size} and runs in pieces of that "
+            f"size, since {batch.reason}. Each piece gives what the file gives, but small "
+            "ones are slow: export with a dynamic batch axis"
         )
 
 

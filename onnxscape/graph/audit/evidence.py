@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.batch_axis import FixedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class Evidence:
         types: Name of each tensor stored in the user's file, and of each that a
             DequantizeLinear makes of one, to its element type in the file.
         operators: Operator type to how often it occurs in the user's file.
-        ends: Name of each output to the operator that makes it; see `last_operator`.
-        batch: Size of the batch that the file demands; None if it is free.
-        batch_made_dynamic: Whether that demand was proven needless and lifted.
+        ends: Name of each output to the operator that makes its values; None where none does.
+        output: Name of the output that a loss is computed from; None if the user has to say.
+        batch: The size of batch that the file was exported for; None if it takes any.
         native: Whether the file's own precision is kept.
         unused: Names of float tensors of the user's file that no output depends on.
     """
@@ -56,8 +57,8 @@ class Evidence:
     types: Mapping[str, str]
     operators: Mapping[str, int]
     ends: Mapping[str, str | None]
-    batch: int | None
-    batch_made_dynamic: bool
+    output: str | None
+    batch: FixedBatch | None
     native: bool
     unused: Sequence[str]
 
@@ -92,39 +93,8 @@ def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
                 yield from graph.all_nodes()
 
 
-_PASSING = frozenset(
-    {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
-)
-"""Behind these an output is what it was before."""
-
 PROPOSED = {"Softmax": "log-loss", "LogSoftmax": "nll", "Sigmoid": "bce"}
 """Operator at a model's end to the loss that fits its output."""
-
-
-def last_operator(output: ir.Value) -> str | None:
-    """Return the operator that makes an output, those that only rearrange it left out.
-
-    Args:
-        output: An output of the main graph.
-
-    Returns:
-        Its type, with `LogSoftmax` for a Softmax behind which the logarithm is taken; None
-        where no operator makes it.
-    """
-    node = output.producer()
-    logarithm = False
-    while node is not None:
-        if node.op_type == "Log" and not logarithm:
-            logarithm = True
-        elif node.op_type not in _PASSING:
-            break
-        value = node.inputs[0] if node.inputs else None
-        node = None if value is None else value.producer()
-    if node is None:
-        return None
-    if not logarithm:
-        return node.op_type
-    return "LogSoftmax" if node.op_type == "Softmax" else "Log"
 
 
 def stored_types(proto: onnx.ModelProto) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from onnxscape.core.direction import Ignore
 from onnxscape.core.parameter import Role
 from onnxscape.core.selection import Overrides, perturbed
-from onnxscape.errors import UsageError
+from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.graph.audit.checks import concerns
 from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.evidence import (
@@ -18,15 +18,17 @@ from onnxscape.graph.audit.evidence import (
     Evidence,
     count_operators,
     find_uses,
-    last_operator,
     stored_types,
     unused_tensors,
 )
 from onnxscape.graph.audit.result import Audit, AuditedParameter, ModelFacts, Totals
+from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
+from onnxscape.graph.outputs import choose_output, last_operator
 from onnxscape.graph.parameters import find_parameters
+from onnxscape.graph.passes.notes import MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from onnxscape.core.parameter import Parameter
+    from onnxscape.graph.batch_axis import FixedBatch
     from onnxscape.graph.canonical import Canonical
     from onnxscape.graph.model_file import ModelFile
 
@@ -96,7 +99,8 @@ def inspect(
         found = concerns(evidence)
         by_name = {p.name: p for p in parameters}
         folded = sum(1 for _ in foldable(form.model, by_name, moves))
-    rewritten = (Concern(Kind.REWRITTEN, text) for text in form.warnings)
+    told = {MOVED} if any(c.kind is Kind.QUANTIZED for c in found) else set()
+    rewritten = (Concern(Kind.REWRITTEN, t) for t in form.warnings if t not in told)
     tensors = (Concern(Kind.TENSORS, text) for text in warnings)
     return Audit(
         model=_facts(file, evidence, folded),
@@ -130,7 +134,6 @@ def _evidence(
     precision: str,
 ) -> Evidence:
     graph = form.model.graph
-    sizes = {value.shape[0] for value in file.inputs if value.shape}
     return Evidence(
         graph=graph,
         parameters=parameters,
@@ -138,22 +141,35 @@ def _evidence(
         uses=find_uses(graph),
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
-        ends={str(value.name): last_operator(value) for value in graph.outputs},
-        batch=sizes.pop() if len(sizes) == 1 else None,
-        batch_made_dynamic=False,
+        ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
+        output=_output(file),
+        batch=_batch(form),
         native=precision == "native",
         unused=unused_tensors(file.proto),
     )
 
 
+def _batch(form: Canonical) -> FixedBatch | None:
+    try:
+        return fixed_batch(form.model)
+    except UnsupportedModelError:
+        return None  # weights that are inputs have first axes of their own
+
+
+def _output(file: ModelFile) -> str | None:
+    try:
+        return choose_output(file, None)
+    except UnsupportedModelError:
+        return None
+
+
 def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
-    proto = file.proto
+    proto, batch = file.proto, evidence.batch
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     types: Counter[str] = Counter()
     for p in evidence.parameters:
         if p.role is Role.WEIGHT:
             types[evidence.types.get(p.name, str(p.values.dtype))] += p.values.size
-    proposed = [PROPOSED[end] for end in evidence.ends.values() if end in PROPOSED]
     return ModelFacts(
         name=file.name,
         bytes=len(file.content),
@@ -166,9 +182,9 @@ def _facts(file: ModelFile, evidence: Evidence, folded: int) -> ModelFacts:
         operators=evidence.operators,
         weight_types=dict(types.most_common()),
         external_data=file.external,
-        batch=evidence.batch,
-        batch_made_dynamic=evidence.batch_made_dynamic,
+        batch=None if batch is None else batch.size,
+        batch_made_dynamic=batch is not None and batch.dynamic,
         batch_norms=evidence.operators.get("BatchNormalization", 0),
         folded_batch_norms=folded,
-        loss=proposed[0] if proposed else None,
+        loss=PROPOSED.get(evidence.ends.get(evidence.output or "") or ""),
     )

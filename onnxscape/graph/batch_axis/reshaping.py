@@ -38,7 +38,8 @@ def flatten(step: Step) -> Sequence[State]:
     inner = product(shape[state.along.axis + 1 : end])
     if outer is None or inner is None:
         raise Unprovable("merges the batch with an axis of unknown size")
-    along = Along(int(start > 0), outer * state.along.outer, state.along.inner * inner)
+    place = 0 if state.along.axis < axis else 1
+    along = Along(place, outer * state.along.outer, state.along.inner * inner)
     return [State(sizes, along)]
 
 

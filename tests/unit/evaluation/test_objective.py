@@ -213,9 +213,7 @@ def test_cross_entropy_of_log_probabilities_is_their_nll(evaluate, network):
 
 def test_binary_losses_want_labels_from_0_to_1(evaluate, network):
     model = network(outputs={"raw": ["n", 3]})
-    with pytest.raises(
-        DataError, match=r"bce-with-logits takes labels from 0 to 1, .* 0 to 2"
-    ):
+    with pytest.raises(DataError, match=r"takes labels from 0 to 1, .* 0 to 2"):
         evaluate(model, (X, np.stack([Y] * 3, axis=1)), loss="bce-with-logits")
     with pytest.raises(UsageError, match=r"bce takes probabilities.*--loss bce-with-logits"):
         evaluate(model, (X, np.eye(3)[Y]), loss="bce")
@@ -236,6 +234,33 @@ def test_values_of_another_shape_are_not_targets(evaluate, make_model):
 def test_labels_none_of_which_counts_are_refused(evaluate, network):
     with pytest.raises(DataError, match="-100"):
         evaluate(network(outputs={"raw": ["n", 3]}), (X, np.full(12, -100)), loss="nll")
+
+
+@pytest.mark.parametrize("batch", [1, 3, 20])
+def test_a_graph_is_tried_on_as_many_samples_as_a_fixed_batch_gives(
+    batch, evaluate, network, loss_file
+):
+    nodes = [
+        helper.make_node("ReduceMax", ["raw"], ["b"], axes=[1], keepdims=0),
+        helper.make_node("Sub", ["b", "labels"], ["z"]),
+    ]
+    path = loss_file(nodes, {"raw": ["n", 3], "labels": ["n"]}, {"z": ["n"]})
+    model = network(outputs={"raw": ["n", 3]})
+    free, _ = evaluate(model, loss=path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    fixed, _ = evaluate(model, loss=path)
+    np.testing.assert_allclose(fixed.loss, free.loss, rtol=1e-6)
+
+
+def test_most_samples_may_have_no_weight(evaluate, network):
+    weights = np.zeros(12)
+    weights[[3, 7]] = 2.0
+    data = {"x": X, "y": Y, "sample_weight": weights}
+    landscape, _ = evaluate(network(outputs={"raw": ["n", 3]}), data)
+    raw = (X.astype(float) @ WEIGHT.astype(float))[[3, 7]]
+    losses = np.log(np.exp(raw).sum(axis=1)) - raw[[0, 1], Y[[3, 7]]]
+    assert landscape.center["loss"] == pytest.approx(losses.mean(), rel=1e-5)
 
 
 # --- graphs -------------------------------------------------------------------------------

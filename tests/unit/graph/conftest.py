@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from onnxscape.core.direction import Ignore
 from onnxscape.core.loss import Loss
 from onnxscape.core.perturbation import displaced
+from onnxscape.core.selection import perturbed
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse, prepare
 
@@ -24,9 +26,13 @@ class Analysis:
     warnings: tuple[str, ...]
 
     def prepared(self, moved=None, loss="cross-entropy", **options):
-        """Prepare the model; by default its weights move."""
+        """Prepare the model; by default what moves under `biasbn`."""
         if moved is None:
-            moved = {name for name, p in self.parameters.items() if p.role == "weight"}
+            moved = {
+                name
+                for name, p in self.parameters.items()
+                if perturbed(p, Ignore.BIASBN).perturbed
+            }
         parameters = tuple(self.parameters.values())
         if isinstance(loss, str):
             (output,) = self.file.outputs
@@ -39,9 +45,9 @@ class Analysis:
 def analysed():
     """Returns the analysis of a model, its path or its bytes."""
 
-    def analysis(source):
+    def analysis(source, overrides=None):
         file = read_model(source)
-        parameters, warnings = analyse(file)
+        parameters, warnings = analyse(file, overrides)
         return Analysis(file, {p.name: p for p in parameters}, warnings)
 
     return analysis

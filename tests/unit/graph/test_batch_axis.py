@@ -651,6 +651,7 @@ WRONG = {
         [node("Flatten", "x", "f", axis=0), node("Gemm", "f w", "g"), node("Add", "x g")],
         lambda batch: {"w": ramp(4 * batch, 4) / 16},
     ),
+    "flattened into a row": refused({"x": (4,)}, [node("Flatten", "x", axis=0)]),
     "the first sample": refused(
         {"x": (4,)}, [node("Gather", "x zero", "f"), node("Add", "x f")], {"zero": ints(0)}
     ),

@@ -8,6 +8,7 @@ import pytest
 from onnx import helper
 
 from onnxscape.core.direction import Ignore, random_direction
+from onnxscape.core.selection import Overrides
 from onnxscape.graph.folding import scaled
 
 
@@ -78,8 +79,8 @@ def samples(layer, seed=1):
 def check_equal(analysed, run_model, run_prepared, edited):
     """Returns a check that a prepared model computes what the user's does, near and far."""
 
-    def check(model, layer, *, folded, moved=None, loss="mse", fold=True):
-        found = analysed(model)
+    def check(model, layer, *, folded, moved=None, loss="mse", fold=True, overrides=None):
+        found = analysed(model, overrides)
         prepared = found.prepared(moved, loss, fold=fold)
         assert prepared.folded == folded
         assert sum(n.op_type == "BatchNormalization" for n in prepared.proto.graph.node) == (
@@ -289,3 +290,19 @@ def test_only_weights_have_filters_to_scale(analysed, make_layer):
     gamma = analysed(make_layer(LAYERS["conv"])).parameters["bn.gamma"]
     with pytest.raises(TypeError, match=r"bn\.gamma has no filters"):
         scaled(gamma, gamma.values, np.ones(6))
+
+
+@pytest.mark.parametrize("names", [["bn.gamma"], ["bn.beta"], ["b"]])
+def test_a_layer_is_not_folded_where_the_user_includes_what_it_is_made_of(
+    names, make_layer, check_equal
+):
+    overrides = Overrides(include=tuple(names))
+    layer = LAYERS["conv with bias"]
+    check_equal(make_layer(layer), layer, folded=0, overrides=overrides)
+
+
+def test_a_layer_is_not_folded_along_another_axis_than_its_own(make_layer, check_equal):
+    square = Layer("Conv", (5, 6, 6, 6), (6, 6, 3, 3), (6,))
+    turned = Overrides(filter_axis={"w": 1})
+    check_equal(make_layer(square), square, folded=1)
+    check_equal(make_layer(square), square, folded=0, overrides=turned)

@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 
 from onnxscape.core.direction import random_direction
+from onnxscape.core.selection import Overrides
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.parameters import find_parameters
 from onnxscape.graph.prepared import analyse
@@ -489,3 +490,360 @@ def test_a_mask_added_behind_an_activation_is_no_bias(make_model, analysed):
     tensors = {"w": tensor(4, 3), "mask": tensor(3)}
     found = analysed(make_model(nodes, {"x": ["n", 4]}, {"y": ["n", 3]}, tensors))
     assert roles(found)["mask"] == "constant"
+
+
+# --- tables, masks and bases ----------------------------------------------------------------
+
+
+def embedded(make_model, op, table, *, between=()):
+    """x @ w, perhaps something else, then a table of positions."""
+    return make_model(
+        [
+            node("MatMul", ["x", "w"], "h"),
+            *between,
+            node(op, ["g" if between else "h", "table"], "y"),
+        ],
+        {"x": ["n", 16, 3]},
+        {"y": ["n", 16, 8]},
+        {"w": tensor(3, 8), "table": np.float32(table)},
+    )
+
+
+TABLE = RNG.standard_normal((1, 16, 8))
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
+@pytest.mark.parametrize("between", [[], [node("Softmax", ["h"], "g")]])
+def test_a_table_of_positions_is_a_bias_wherever_it_comes_behind_weights(
+    op, between, make_model, analysed
+):
+    found = analysed(embedded(make_model, op, TABLE, between=between))
+    assert roles(found) == {"w": "weight", "table": "bias"}
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "fixed"),
+    [
+        (np.where(np.arange(8) > np.arange(16)[:, None], -np.inf, 0), "a mask"),
+        (np.cos(np.arange(16)[:, None] / 2.0 ** np.arange(8)), "sines and cosines"),
+    ],
+)
+def test_masks_and_sines_are_constants_and_nothing_is_said(table, fixed, make_model, analysed):
+    found = analysed(embedded(make_model, "Add", table))
+    assert found.parameters["table"].role == "constant"
+    assert fixed in found.parameters["table"].fixed
+    assert found.warnings == ()
+
+
+def test_a_table_before_any_weight_is_preprocessing(make_model, analysed):
+    model = make_model(
+        [node("Sub", ["x", "mean"], "h"), node("Conv", ["h", "w"], "y")],
+        {"x": ["n", 3, 4, 4]},
+        {"y": ["n", 4, 4, 4]},
+        {"w": tensor(4, 3, 1, 1), "mean": tensor(3, 4, 4)},
+    )
+    found = analysed(model)
+    assert roles(found) == {"w": "weight", "mean": "constant"}
+    assert "tensor 'mean' [3, 4, 4] of Sub is not moved" in found.warnings[0]
+
+
+def test_a_fourier_basis_is_no_weight_and_its_name_is_told(make_model, analysed):
+    angles = 2 * np.pi * np.arange(33)[:, None] * np.arange(64) / 64
+    basis = np.concatenate([np.cos(angles), np.sin(angles)]) * np.hanning(64)
+    model = make_model(
+        [
+            node("Conv", ["x", "stft"], "h", strides=[32]),
+            node("Relu", ["h"], "r"),
+            node("Conv", ["r", "w"], "y"),
+        ],
+        {"x": ["n", 1, 256]},
+        {"y": ["n", 4, 7]},
+        {"stft": np.float32(basis[:, None]), "w": tensor(4, 66, 1)},
+    )
+    found = analysed(model)
+    assert roles(found) == {"stft": "constant", "w": "weight"}
+    assert found.parameters["w"].noise_key == 0
+    (warning,) = found.warnings
+    assert warning == (
+        "tensor 'stft' [66, 1, 64] of Conv is not moved: its values are a Fourier basis; "
+        "--include 'stft' moves it"
+    )
+    included, warnings = analyse(found.file, Overrides(include=("stft",)))
+    assert [(p.name, p.noise_key) for p in included] == [("stft", 1), ("w", 0)]
+    assert warnings == ()
+
+
+def test_a_table_of_sines_that_is_looked_up_is_no_embedding(make_model, analysed):
+    angles = np.arange(32)[:, None] / 100 ** (np.arange(8) / 8)
+    model = make_model(
+        [
+            node("Gather", ["cosines", "i"], "c"),
+            node("Gather", ["words", "i"], "e"),
+            node("Mul", ["e", "c"], "y"),
+        ],
+        {"i": ["n"]},
+        {"y": ["n", 8]},
+        {"cosines": np.float32(np.cos(angles)), "words": tensor(32, 8)},
+        types={"i": onnx.TensorProto.INT64},
+    )
+    found = analysed(model)
+    assert roles(found) == {"cosines": "constant", "words": "weight"}
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (8, 1)])
+def test_vectors_that_are_looked_up_are_no_embeddings(shape, make_model, analysed):
+    model = make_model(
+        [node("Gather", ["table", "i"], "y")],
+        {"i": ["n"]},
+        {"y": None},
+        {"table": tensor(*shape)},
+        types={"i": onnx.TensorProto.INT64},
+    )
+    assert roles(analysed(model)) == {"table": "constant"}
+
+
+def test_a_shape_that_is_read_is_no_use_of_a_tensor(make_model):
+    model = make_model(
+        [
+            node("Shape", ["w"], "s"),
+            node("Cast", ["s"], "f", to=1),
+            node("ReduceSum", ["f"], "t"),
+            node("Mul", ["x", "t"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 3]},
+        {"w": tensor(3, 4)},
+    )
+    assert find_parameters(ir.from_proto(model)) == ((), ())
+
+
+# --- operators that ONNX Runtime writes -----------------------------------------------------
+
+SLOTS = {
+    "LSTM": ("LSTM", ["x", "w", "w2", "bias", "", "state", "state2", "bias2"], {}),
+    "GRU": ("GRU", ["x", "w", "w2", "bias", "", "state"], {}),
+    "DeformConv": ("DeformConv", ["x", "w", "offset", "bias", "mask"], {}),
+    "BiasGelu": ("com.microsoft.BiasGelu", ["x", "bias"], {}),
+    "FastGelu": ("com.microsoft.FastGelu", ["x", "bias"], {}),
+    "SkipLayerNormalization": (
+        "com.microsoft.SkipLayerNormalization",
+        ["x", "x", "gamma", "beta", "bias"],
+        {"gamma": "normalization", "beta": "normalization"},
+    ),
+    "SkipSimplifiedLayerNormalization": (
+        "com.microsoft.SkipSimplifiedLayerNormalization",
+        ["x", "x", "gamma", "bias"],
+        {"gamma": "normalization"},
+    ),
+    "GroupNorm": (
+        "com.microsoft.GroupNorm",
+        ["x", "gamma", "beta"],
+        {"gamma": "normalization", "beta": "normalization"},
+    ),
+    "EmbedLayerNormalization": (
+        "com.microsoft.EmbedLayerNormalization",
+        ["x", "", "w", "w2", "", "gamma", "beta"],
+        {"gamma": "normalization", "beta": "normalization"},
+    ),
+    "MultiHeadAttention": (
+        "com.microsoft.MultiHeadAttention",
+        ["x", "x", "x", "bias", "", "mask"],
+        {},
+    ),
+    "Attention": ("com.microsoft.Attention", ["x", "w", "bias", "", "", "mask"], {}),
+    "MoE": ("com.microsoft.MoE", ["x", "x", "w", "bias", "w2", "bias2"], {}),
+    "FusedGemm": ("com.microsoft.FusedGemm", ["x", "w", "bias"], {}),
+}
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_every_slot_has_its_role(name, make_model):
+    op, operands, more = SLOTS[name]
+    domain, _, kind = op.rpartition(".")
+    rank = 4 if "Conv" in name else 2 if name in {"Attention", "FusedGemm"} else 3
+    if name == "EmbedLayerNormalization":
+        rank = 2
+    sizes = dict.fromkeys(operands, (2,)) | {"w": (2,) * rank, "w2": (2,) * rank}
+    tensors = {o: tensor(*sizes[o]) for o in operands if o not in {"", "x"}}
+    layer = helper.make_node(kind, operands, ["y"], domain=domain)
+    model = make_model([layer], {"x": None}, {"y": None}, tensors)
+    parameters, _ = find_parameters(ir.from_proto(model))
+    expected = {"w": "weight", "w2": "weight", "bias": "bias", "bias2": "bias"} | more
+    assert {p.name: p.role.value for p in parameters} == {
+        o: expected.get(o, "constant") for o in tensors
+    }
+
+
+def test_the_users_operator_is_reported(make_model):
+    model = ir.from_proto(
+        make_model(
+            [node("Gemm", ["x", "w"], "y")], {"x": None}, {"y": None}, {"w": tensor(3, 4)}
+        )
+    )
+    model.graph[0].meta["onnxscape.op"] = "MatMulInteger"
+    ((weight,), _) = find_parameters(model)
+    assert weight.op == "MatMulInteger"
+
+
+# --- weights used or written twice ----------------------------------------------------------
+
+
+def test_a_weight_with_the_same_filters_in_each_use_is_not_warned_of(make_model, analysed):
+    model = make_model(
+        [
+            node("Gather", ["words", "i"], "e"),
+            node("MatMul", ["e", "w"], "h"),
+            node("Transpose", ["words"], "turned"),
+            node("MatMul", ["h", "turned"], "y"),
+        ],
+        {"i": ["n"]},
+        {"y": ["n", 9]},
+        {"words": tensor(9, 4), "w": tensor(4, 4)},
+        types={"i": onnx.TensorProto.INT64},
+    )
+    found = analysed(model)
+    assert found.parameters["words"].filter_axis == 0
+    assert found.warnings == ()
+
+
+def test_a_weight_with_other_filters_in_a_later_use_is_warned_of(make_model, analysed):
+    (warning,) = analysed(tied(make_model)).warnings
+    assert warning == (
+        "weight 'w' is used again by MatMul with other filters (axis 0, not 1): it moves as "
+        "one tensor, normalized by those of its first use"
+    )
+
+
+def test_groups_that_cut_a_weight_in_another_way_are_other_filters(make_model, analysed):
+    model = make_model(
+        [
+            node("ConvTranspose", ["x", "w"], "h"),
+            node("ConvTranspose", ["x", "w"], "g", group=2),
+            node("Concat", ["h", "g"], "y", axis=1),
+        ],
+        {"x": ["n", 4, 3]},
+        {"y": None},
+        {"w": tensor(4, 2, 1)},
+    )
+    assert "used again by ConvTranspose" in analysed(model).warnings[0]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_copies_of_a_weight_are_warned_of(turned, make_model, analysed):
+    w = tensor(4, 4)
+    model = make_model(
+        [node("MatMul", ["x", "a"], "h"), node("MatMul", ["h", "b"], "y")],
+        {"x": ["n", 4]},
+        {"y": ["n", 4]},
+        {"a": w, "b": w.T.copy() if turned else w},
+    )
+    (warning,) = analysed(model).warnings
+    assert warning.startswith("weights a and b hold the same values")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        np.flip(np.arange(16.0).reshape(4, 4)),
+        np.arange(16.0).reshape(4, 4) + np.eye(4),
+        np.arange(16.0).reshape(2, 8),
+    ],
+)
+def test_weights_with_other_values_are_no_copies(other, make_model, analysed):
+    model = make_model(
+        [
+            node("MatMul", ["x", "a"], "h"),
+            node("MatMul", ["z", "b"], "g"),
+            node("Concat", ["h", "g"], "y", axis=1),
+        ],
+        {"x": ["n", 4], "z": ["n", len(other)]},
+        {"y": None},
+        {"a": np.float32(np.arange(16).reshape(4, 4)), "b": np.float32(other)},
+    )
+    assert analysed(model).warnings == ()
+
+
+@pytest.mark.parametrize("w", [np.ones((4, 4)), np.arange(9.0).reshape(3, 3)])
+def test_constant_and_tiny_weights_are_not_compared(w, make_model, analysed):
+    model = make_model(
+        [node("MatMul", ["x", "a"], "h"), node("MatMul", ["h", "b"], "y")],
+        {"x": ["n", len(w)]},
+        {"y": ["n", len(w)]},
+        {"a": np.float32(w), "b": np.float32(w)},
+    )
+    assert analysed(model).warnings == ()
+
+
+def test_weights_that_are_attributes_are_told_of(make_model):
+    layer = helper.make_node(
+        "LinearRegressor", ["x"], ["y"], "linear", domain="ai.onnx.ml", coefficients=[1.0, 2.0]
+    )
+    model = make_model([layer], {"x": ["n", 2]}, {"y": ["n", 1]}, {})
+    parameters, (warning,) = find_parameters(ir.from_proto(model))
+    assert parameters == ()
+    assert warning == (
+        "what LinearRegressor 'linear' has learned stands in its attributes and is not "
+        "moved: convert the model to tensors (Gemm or MatMul) instead"
+    )
+
+
+def constants_of(make_model, layer, *, inputs=None, opset=17, **tensors):
+    """Return the roles of a node's operands, and the warnings."""
+    model = make_model(
+        [layer], {"x": None} if inputs is None else inputs, {"y": None}, tensors, opset=opset
+    )
+    parameters, warnings = find_parameters(ir.from_proto(model))
+    assert warnings == ()
+    return {p.name: p.role.value for p in parameters}
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "values"),
+    [
+        ("Resize", ["x", "roi", "scales"], {"roi": np.ones(8), "scales": np.ones(4)}),
+        ("Pad", ["x", "pads", "value"], {"value": np.ones(())}),
+        ("Clip", ["x", "low", "high"], {"low": -np.ones(()), "high": np.ones(())}),
+        ("STFT", ["x", "step", "window"], {"window": np.hanning(64)}),
+        ("DequantizeLinear", ["x", "scale"], {"scale": np.ones(4)}),
+        ("QuantizeLinear", ["x", "scale"], {"scale": np.ones(4)}),
+        ("Where", ["mask", "x", "hidden"], {"hidden": np.float64(-1e9)}),
+        ("Pow", ["x", "exponent"], {"exponent": np.ones(())}),
+        ("Dropout", ["x", "ratio"], {"ratio": np.ones(())}),
+        ("Max", ["x", "zero"], {"zero": np.zeros((1, 4))}),
+        ("OneHot", ["x", "depth", "values"], {"values": np.array([0.0, 1.0])}),
+        ("GridSample", ["x", "grid"], {"grid": np.float64(1)}),
+    ],
+)
+def test_what_is_no_weight_is_never_taken_for_one(op, operands, values, make_model):
+    floats = {name: np.float32(array) for name, array in values.items()}
+    more = {o: np.array([1]) for o in operands if o != "x" and o not in floats}
+    found = constants_of(make_model, node(op, operands, "y"), **floats, **more)
+    assert found == dict.fromkeys(floats, "constant")
+
+
+def test_tables_that_rotate_queries_are_constants_of_their_operator(make_model):
+    angles = np.arange(32)[:, None] / 100 ** (np.arange(8) / 8)
+    layer = helper.make_node(
+        "RotaryEmbedding", ["x", "i", "cos", "sin"], ["y"], domain="com.microsoft"
+    )
+    tables = {"cos": np.float32(np.cos(angles)), "sin": np.float32(np.sin(angles))}
+    found = constants_of(make_model, layer, inputs={"x": None, "i": None}, **tables)
+    assert found == {"cos": "constant", "sin": "constant"}
+
+
+def test_a_bias_behind_branches_that_end_in_a_layer_is_a_bias(make_model, analysed):
+    choice = node("If", ["flag"], "h", then_branch=body("a", "w"), else_branch=body("b", "w"))
+    model = make_model(
+        [
+            choice,
+            node("Add", ["h", "bias"], "g"),
+            node("Relu", ["g"], "r"),
+            node("Mul", ["r", "table"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 4]},
+        {"w": tensor(3, 4), "bias": tensor(4), "table": tensor(2, 4), "flag": np.array(True)},
+    )
+    assert roles(analysed(model)) == {"w": "weight", "bias": "bias", "table": "bias"}

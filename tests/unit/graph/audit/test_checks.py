@@ -138,6 +138,11 @@ def test_weights_that_are_inputs_are_asked_for(make_model, op):
     assert "--weights" in text
 
 
+def test_an_export_whose_weights_are_inputs_has_an_audit():
+    text = text_of(of_export("mlp_torch_legacy_weightinputs"), Kind.WEIGHTS_AS_INPUTS)
+    assert text.startswith("fc1.weight, ")
+
+
 def test_a_product_of_two_inputs_is_no_layer(make_model):
     model = make_model(
         [node("MatMul", ["a", "b"], "h"), node("MatMul", ["h", "w"], "y")],
@@ -177,15 +182,37 @@ def test_several_outputs_want_a_choice(dense_model):
     model = dense_model(np.eye(3, 2), np.zeros(2), outputs=("out", "other"))
     text = text_of(ox.inspect(model), Kind.OUTPUTS)
     assert text.startswith("the model has 2 outputs (out, other)")
+    assert text.endswith("say which one by --output NAME")
 
 
-@pytest.mark.parametrize(("batch", "size"), [(7, 7), ("batch", None)])
-def test_a_fixed_batch_is_said(dense_model, batch, size):
-    audit = ox.inspect(dense_model(np.eye(3, 2), np.zeros(2), batch=batch))
-    assert audit.model.batch == size
-    assert (Kind.FIXED_BATCH in kinds(audit)) == (size is not None)
-    if size is not None:
-        assert "7 at a time" in text_of(audit, Kind.FIXED_BATCH)
+def test_the_only_output_of_numbers_is_chosen():
+    audit = of_export("mlp_skl2onnx_tensors")
+    assert "probabilities unless you say another" in text_of(audit, Kind.OUTPUTS)
+    assert audit.model.loss == "log-loss"
+
+
+def test_a_batch_size_that_can_be_lifted_is_said(dense_model):
+    audit = ox.inspect(dense_model(np.eye(3, 2), np.zeros(2), batch=7))
+    assert (audit.model.batch, audit.model.batch_made_dynamic) == (7, True)
+    assert "batches of 7; that is proven needless" in text_of(audit, Kind.FIXED_BATCH)
+
+
+def test_a_batch_size_that_samples_depend_on_is_said_with_its_reason(make_model):
+    model = make_model(
+        [node("Gemm", ["x", "w"], "h"), node("Softmax", ["h"], "y", axis=0)],
+        {"x": [7, 3]},
+        {"y": [7, 2]},
+        {"w": tensor(3, 2)},
+    )
+    audit = ox.inspect(model)
+    assert (audit.model.batch, audit.model.batch_made_dynamic) == (7, False)
+    assert "runs in pieces of that size, since Softmax" in text_of(audit, Kind.FIXED_BATCH)
+
+
+def test_a_free_batch_is_not_spoken_of(dense_model):
+    audit = ox.inspect(dense_model(np.eye(3, 2), np.zeros(2)))
+    assert audit.model.batch is None
+    assert Kind.FIXED_BATCH not in kinds(audit)
 
 
 def test_dequantized_weights_are_said(make_model):
@@ -227,6 +254,7 @@ def test_quantized_operators_are_said(make_model):
     )
     audit = ox.inspect(model)
     assert text_of(audit, Kind.QUANTIZED).startswith("w: stored as integers")
+    assert Kind.REWRITTEN not in kinds(audit)
     assert audit.model.weight_types == {"int8": 9}
     assert [p.op for p in audit.parameters if p.perturbed] == ["QLinearMatMul"]
 

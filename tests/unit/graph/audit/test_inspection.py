@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -14,8 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxscape as ox
 from onnxscape.core.direction import Ignore, random_direction
 from onnxscape.errors import ModelFileError, UnsupportedModelError, UsageError
+from onnxscape.graph.canonical import canonical_of
+from onnxscape.graph.folding import fold_batch_norms
 from onnxscape.graph.model_file import read_model
-from onnxscape.graph.prepared import analyse, prepare
+from onnxscape.graph.prepared import analyse
 
 MODELS = Path(__file__).parents[4] / "models"
 KNOWN = {
@@ -331,18 +332,20 @@ def test_types_that_the_file_stores_are_reported(make_model):
     assert ox.inspect(model).model.weight_types == {"float64": 6}
 
 
-@pytest.mark.parametrize("ignore", list(Ignore))
-def test_an_audit_says_of_every_export_what_an_evaluation_does(ignore):
+@pytest.mark.parametrize(("ignore", "every"), [(Ignore.BIASBN, 3), (Ignore.NONE, 9)])
+def test_an_audit_says_of_every_export_what_an_evaluation_does(audits, ignore, every):
     compared = 0
-    for path in (MODELS.parent / "tests/exporters/models").glob("*.onnx"):
-        with contextlib.suppress(ox.OnnxscapeError):
-            file = read_model(path)
-            parameters, _ = analyse(file)
-            direction = random_direction(parameters, seed=0, axis=0, ignore=ignore)
-            audit = ox.inspect(path, ignore=ignore)
-            moved = {p.name for p in audit.parameters if p.perturbed}
-            assert moved == set(direction.tensors), path.stem
-            prepared = prepare(file, parameters, moved=moved, loss="mse")
-            assert audit.model.folded_batch_norms == prepared.folded, path.stem
-            compared += 1
-    assert compared > 80
+    for path, made in list(audits.items())[::every]:
+        audit = made if ignore is Ignore.BIASBN else ox.inspect(path, ignore=ignore)
+        moved = {p.name for p in audit.parameters if p.perturbed}
+        if not moved:
+            continue
+        file = read_model(path)
+        parameters, _ = analyse(file)
+        direction = random_direction(parameters, seed=0, axis=0, ignore=ignore)
+        assert moved == set(direction.tensors), path.stem
+        model = canonical_of(file).model.clone()
+        folded = fold_batch_norms(model, {p.name: p for p in parameters}, moved)
+        assert audit.model.folded_batch_norms == len(folded), path.stem
+        compared += 1
+    assert compared > 80 // every

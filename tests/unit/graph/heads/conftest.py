@@ -27,8 +27,9 @@ def run_head(make_model, run_model):
                 {},
                 opset=opset,
                 types={"x": kind, "y": kind},
-            )
-        )
+            ),
+            precision="native",
+        ).model
         if labels_of(name) == "classes":
             options = {"class_axis": 1} | options
         labels = None if labels is None else np.asarray(labels)
@@ -51,4 +52,4 @@ def run_head(make_model, run_model):
 def identity_model(make_model):
     """A canonical model `y = x`, both [n, 2]."""
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
-    return canonical(make_model(nodes, {"x": ["n", 2]}, {"y": ["n", 2]}, {}))
+    return canonical(make_model(nodes, {"x": ["n", 2]}, {"y": ["n", 2]}, {})).model
