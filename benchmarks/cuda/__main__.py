@@ -20,19 +20,19 @@ from pathlib import Path
 
 SECTIONS = {
     "device": ("correctness", 40, False),
+    "tests": ("correctness", 60, False),
     "surfaces": ("correctness", 60, False),
-    "engines": ("prototypes", 100, True),
-    "capture": ("prototypes", 60, True),
-    "forward": ("forward", 90, True),
     "losses": ("correctness", 30, False),
+    "fixtures": ("correctness", 90, False),
     "kernels": ("correctness", 30, False),
     "placement": ("forward", 20, True),
-    "peers": ("peers", 60, True),
+    "engines": ("prototypes", 100, True),
+    "forward": ("forward", 100, True),
+    "capture": ("prototypes", 70, True),
+    "peers": ("peers", 70, True),
     "whole": ("prototypes", 60, True),
-    "fixtures": ("correctness", 90, False),
-    "tests": ("correctness", 45, False),
     "small_batches": ("forward", 20, True),
-    "compiled": ("peers", 75, True),
+    "compiled": ("peers", 90, True),
 }
 """Section to its module, its limit in seconds, and whether it measures prototypes."""
 
