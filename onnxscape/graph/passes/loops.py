@@ -53,6 +53,11 @@ def _drop_states(node: ir.Node, body: ir.Graph, gone: set[int], first: int, made
         body.outputs.pop(slot - first + made)
         body.inputs.pop(slot).replace_all_uses_with(start)
     kept = [out for i, out in enumerate(node.outputs) if i + first not in gone]
+    graph = node.graph
+    assert graph is not None  # noqa: S101 - it was found in one
+    if not kept:
+        graph.remove(node, safe=True)
+        return
     loop = ir.Node(
         node.domain,
         node.op_type,
@@ -61,7 +66,4 @@ def _drop_states(node: ir.Node, body: ir.Graph, gone: set[int], first: int, made
         num_outputs=len(kept),
         name=node.name,
     )
-    assert node.graph is not None  # noqa: S101 - it was found in one
-    ir.convenience.replace_nodes_and_values(
-        node.graph, node, [node], [loop], kept, loop.outputs
-    )
+    ir.convenience.replace_nodes_and_values(graph, node, [node], [loop], kept, loop.outputs)
