@@ -213,7 +213,9 @@ def test_weights_are_given_apart(how, weightless, plain, tmp_path):
 
 
 def test_weights_without_values_are_pointed_out(weightless):
-    with pytest.raises(NoParametersError, match=r"move: w1, w2 are inputs .*--weights FILE\.npz"):
+    with pytest.raises(
+        NoParametersError, match=r"move: w1, w2 are inputs .*--weights FILE\.npz"
+    ):
         ox.evaluate(weightless, (X, Y), **SMALL)
 
 
