@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxscape.core.samples import Samples
-from onnxscape.errors import UsageError
+from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import Device
 from onnxscape.runtime.overriding_inputs import OverridingInputs
@@ -98,6 +98,11 @@ def test_a_model_of_fixed_batch_decides_the_batch():
 def test_another_batch_than_the_models_is_refused():
     with pytest.raises(UsageError, match=r"8 is not possible.*batches of 5 only"):
         make_plan(samples(4), CPU, batch=8, demanded=5)
+
+
+def test_a_fixed_batch_that_no_memory_holds_is_refused():
+    with pytest.raises(UnsupportedModelError, match=r"batches of 4611686018427387904 samples"):
+        make_plan(samples(4), CPU, demanded=2**62)
 
 
 @pytest.mark.parametrize(
