@@ -13,7 +13,8 @@ from onnxscape.graph.model_file import read_model
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
 from onnxscape.runtime.overriding_inputs import OverridingInputs
-from onnxscape.runtime.self_test import TOLERANCE, compare, self_test, user_outputs
+from onnxscape.runtime.self_test import TOLERANCE, compare, self_test
+from onnxscape.runtime.user_model import UserModel
 
 
 class Sabotaged:
@@ -32,21 +33,15 @@ def check(case):
     """Runs the self-test of the case on an evaluator."""
 
     def run(evaluator, samples=64):
-        device = find_device("cpu")
         feeds = {"input": case.samples.inputs["input"][:samples]}
-        names = {"output": case.prepared.output}
-        center = user_outputs(case.file, feeds, device=device, threads=1, **names)
         self_test(
             evaluator,
-            case.file,
+            UserModel(file=case.file, device=find_device("cpu"), threads=1),
             case.parameters,
             case.delta,
             case.eta,
             feeds,
-            center,
-            **names,
-            device=device,
-            threads=1,
+            output=case.prepared.output,
         )
 
     return run
@@ -162,20 +157,17 @@ def check_half(half, case_of):
     case = case_of(half)
 
     def run(change):
-        device = find_device("cpu")
         feeds = {"input": case.samples.inputs["input"][:64]}
-        center = user_outputs(case.file, feeds, device=device, threads=1)
-        assert center.dtype == np.float16
+        user = UserModel(file=case.file, device=find_device("cpu"), threads=1)
+        assert user.outputs(feeds)[case.prepared.output].dtype == np.float16
         self_test(
             Sabotaged(case.make(ConstantSessions), change),
-            case.file,
+            user,
             case.parameters,
             case.delta,
             case.eta,
             feeds,
-            center,
-            device=device,
-            threads=1,
+            output=case.prepared.output,
         )
 
     return run
@@ -199,11 +191,11 @@ def test_a_file_in_training_mode_is_run_as_in_inference(reference):
     model = onnx.load(reference / "model.onnx")
     norms = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
     x = {"input": np.load(reference / "data.npz")["x"][:8]}
-    device = find_device("cpu")
-    truth = user_outputs(read_model(model), x, device=device, threads=1)
+    cpu = find_device("cpu")
+    truth = UserModel(file=read_model(model), device=cpu, threads=1).outputs(x)["logits"]
     assert norms
     for norm in norms:
         norm.attribute.append(onnx.helper.make_attribute("training_mode", 1))
         norm.output.extend([f"{norm.name}.mean", f"{norm.name}.var"])
-    ours = user_outputs(read_model(model), x, device=device, threads=1)
+    ours = UserModel(file=read_model(model), device=cpu, threads=1).outputs(x)["logits"]
     np.testing.assert_allclose(ours, truth, rtol=1e-6)
