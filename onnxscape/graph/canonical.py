@@ -16,12 +16,12 @@ import onnx_ir as ir
 
 from onnxscape.errors import ModelFileError, OnnxscapeError, UsageError
 from onnxscape.graph.passes.constants import fold_constants
-from onnxscape.graph.passes.loops import capture_unchanged_states
+from onnxscape.graph.passes.loops import capture_unchanged_states, refuse_endless_loops
 from onnxscape.graph.passes.notes import Notes
 from onnxscape.graph.passes.opsets import with_supported_opset
 from onnxscape.graph.passes.precision import HALVES, keep_halves, widen_halves
 from onnxscape.graph.passes.quantization import dequantize_weights
-from onnxscape.graph.passes.randomness import refuse_endless_loops, refuse_randomness
+from onnxscape.graph.passes.randomness import refuse_randomness
 from onnxscape.graph.passes.sparse import with_dense_weights
 from onnxscape.graph.passes.structure import (
     free_initializers,

@@ -84,6 +84,10 @@ def without_weights(proto):
 def in_training_mode(proto):
     norm = next(node for node in proto.graph.node if node.op_type == "BatchNormalization")
     next(a for a in norm.attribute if a.name == "training_mode").i = 1
+    norm.output.extend(["mean", "variance"])
+    proto.graph.output.append(
+        onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, None)
+    )
 
 
 def with_an_unknown_operator(proto):
@@ -98,13 +102,14 @@ def with_two_outputs(proto):
 
 def of_an_old_operator_set(proto):
     proto.opset_import[0].version = 9
+    with_an_unknown_operator(proto)
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (without_weights, "nothing to move"),
-        (in_training_mode, "training mode"),
+        (in_training_mode, "in training mode and the model uses the statistics"),
         (with_an_unknown_operator, "Relux"),
         (with_two_outputs, "this one has 2"),
         (of_an_old_operator_set, "operator set 11 or newer"),
@@ -336,3 +341,28 @@ def test_a_reader_that_goes_away_costs_no_point(start, cli, arguments):
     report = json.loads(cli(*arguments("--json", grid="15x15")).out)
     assert report["points_reused"] == kept
     assert report["complete"]
+
+
+def test_a_model_in_training_mode_is_0_with_a_warning(cli, arguments, reference, here):
+    proto = onnx.load(reference / "model.onnx")
+    norm = next(node for node in proto.graph.node if node.op_type == "BatchNormalization")
+    next(a for a in norm.attribute if a.name == "training_mode").i = 1
+    onnx.save(proto, here / "m.onnx")
+    result = cli(*arguments(model="m.onnx"))
+    assert result.status == 0
+    assert "is in training mode: its stored statistics are used" in result.err
+
+
+@pytest.mark.parametrize(
+    ("weights", "named"),
+    [("absent.npz", "absent.npz"), ("other.npz", "'other', which is no input")],
+)
+def test_weights_that_cannot_be_used_are_2(cli, arguments, here, weights, named):
+    np.savez(here / "other.npz", other=np.zeros(3))
+    result = cli(*arguments(), "--weights", weights)
+    assert result.status == 2
+    assert named in result.error()
+
+
+def test_an_unknown_precision_is_2(cli, arguments):
+    assert cli(*arguments(), "--precision", "fp8").status == 2

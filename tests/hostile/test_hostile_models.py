@@ -153,6 +153,7 @@ def test_a_chain_that_doubles(dense, refused):
     assert "makes constants" in refused(dense(nodes, tensors, weight="v"))
 
 
+@pytest.mark.slow
 def test_a_chain_that_multiplies_without_end(dense, refused):
     # Every product is as large as the first: memory is bounded, time must be.
     size = 512

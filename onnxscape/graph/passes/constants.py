@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.operands import VIEWS, constant_array, resolve
+from onnxscape.graph.operators import attribute
 from onnxscape.graph.passes.constant_sizes import SIZES, work
 from onnxscape.graph.passes.structure import free_name, names_in
 
@@ -38,8 +39,8 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
     initializer or a view (`operands.VIEWS`) of a floating-point one. Folded initializers have
     the name of the value they replace. Only operators of `SIZES` are computed.
 
-    A chain that starts at a weight which is an operand itself stays as it is: both would
-    move apart.
+    Sizes that the file states are constants, too, as they are for ONNX Runtime. A chain that
+    starts at a weight which is an operand itself stays as it is: both would move apart.
 
     Raises:
         UnsupportedModelError: If that takes absurd amounts of memory or time.
@@ -47,6 +48,10 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
     shared = _shared_sources(model)
     folding = _Folding(model)
     for node in list(model.graph.all_nodes()):
+        sizes = _static_shape(model, node)
+        if sizes is not None:
+            folding.replace(node, [sizes])
+            continue
         if not _is_constant(node) or _is_view(node) or _sources(node) & shared:
             continue
         arrays = [constant_array(value) for value in node.inputs]
@@ -136,6 +141,22 @@ def _is_constant(node: ir.Node) -> bool:
     )
 
 
+def _static_shape(model: ir.Model, node: ir.Node) -> NDArray[np.int64] | None:
+    """Return what a Shape gives if the file tells; None for other nodes.
+
+    Where the batch is fixed, sizes may be multiples of it: those are left alone.
+    """
+    if node.op_type != "Shape" or not _may_be_computed(node) or node.inputs[0] is None:
+        return None
+    batches = [v.shape[0] for v in model.graph.inputs if v.shape is not None and len(v.shape)]
+    shape = node.inputs[0].shape
+    if shape is None or any(isinstance(batch, int) for batch in batches):
+        return None
+    start, end = (attribute(node, *pair) for pair in (("start", 0), ("end", len(shape))))
+    sizes = [size for size in list(shape)[start:end] if isinstance(size, int)]
+    return np.array(sizes) if sizes and len(sizes) == len(list(shape)[start:end]) else None
+
+
 def _is_view(node: ir.Node) -> bool:
     """Return whether a node only rearranges floats: what moves is its source."""
     operand = resolve(node.outputs[0]) if node.op_type in VIEWS else None
@@ -155,6 +176,7 @@ def _shared_sources(model: ir.Model) -> set[str]:
     used: set[str] = set()
     for node in model.graph.all_nodes():
         ahead = _may_be_computed(node) and constant.issuperset(node.inputs)
+        ahead = ahead or _static_shape(model, node) is not None
         if ahead:
             constant.update(node.outputs)
         if not _is_view(node) and node.op_type not in {"Shape", "Size"}:

@@ -171,6 +171,39 @@ def test_other_operators_are_left_to_onnx_runtime(chain, unchanged, ops):
     assert ops(form) == ["Erf", "MatMul"]
 
 
+# --- sizes that the file states ------------------------------------------------------------
+
+
+def sized(make_model, node, batch):
+    """Return x @ w[:k], where k is the size of the last axis of x."""
+    nodes = [
+        node("Shape", ["x"], "k", start=1),
+        node("Slice", ["b", "zero", "k", "zero"], "w"),
+        node("MatMul", ["x", "w"], "y"),
+    ]
+    return make_model(
+        nodes, {"x": [batch, 3]}, {"y": [batch, 4]}, {"b": tensor(8, 4), "zero": INT["zero"]}
+    )
+
+
+def test_a_size_that_the_file_states_is_a_constant(make_model, node, unchanged, ops):
+    form = unchanged(sized(make_model, node, "n"), X)
+    assert ops(form) == ["MatMul"]
+    assert "w" in form.model.graph.initializers
+
+
+def test_sizes_of_a_fixed_batch_are_left_alone(make_model, node, unchanged, ops):
+    # Some of them may be multiples of it, and the batch is yet to be made dynamic.
+    form = unchanged(sized(make_model, node, 5), X)
+    assert ops(form) == ["Shape", "Slice", "MatMul"]
+
+
+def test_a_size_that_the_file_does_not_state_is_left_alone(make_model, node, unchanged, ops):
+    model = sized(make_model, node, "n")
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "k"
+    assert ops(unchanged(model, X)) == ["Shape", "Slice", "MatMul"]
+
+
 # --- bodies -------------------------------------------------------------------------------
 
 
@@ -273,41 +306,6 @@ def test_constants_out_of_nothing_are_refused_before_they_are_made(entries, tens
     model = chain([*entries, *total], tensors | {"v": tensor(3, 4)})
     with pytest.raises(UnsupportedModelError, match="makes constants of more than 67108864"):
         canonical(model)
-
-
-def loop(node, trips, condition=("Identity", ("c",))):
-    body = helper.make_graph(
-        [node(condition[0], condition[1], "d"), node("Identity", ["v"], "o")],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("d", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("o", TensorProto.FLOAT, None),
-        ],
-    )
-    return ("Loop", [trips, "", "b"], "w", {"body": body})
-
-
-@pytest.mark.parametrize("trips", ["n", ""])
-def test_a_loop_that_does_not_end_is_refused(trips, chain, node):
-    model = chain([loop(node, trips)], {"n": np.array(2**62), "b": tensor(3, 4)})
-    with pytest.raises(UnsupportedModelError, match=r"Loop 'w\.node' is to run .*times|end"):
-        canonical(model)
-
-
-def test_a_loop_of_a_few_trips_is_taken(chain, node, unchanged):
-    unchanged(chain([loop(node, "n")], {"n": np.array(7), "b": tensor(3, 4)}), X)
-
-
-def test_a_loop_that_decides_when_to_stop_is_taken(chain, node, unchanged):
-    # tf2onnx writes the largest integer for the number of trips.
-    stops = loop(node, "n", ("Less", ["i", "seven"]))
-    tensors = {"n": np.array(2**62), "b": tensor(3, 4), "seven": np.array(7)}
-    unchanged(chain([stops], tensors), X)
 
 
 def test_a_damaged_chain_is_left_as_it_is(chain):

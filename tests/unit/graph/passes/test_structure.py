@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxscape.errors import UnsupportedModelError
+from onnxscape.core.loss import Loss
 from onnxscape.graph.canonical import canonical, canonical_of
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.passes import structure
@@ -62,7 +63,9 @@ def test_preparing_keeps_the_users_bodies_as_they_are(recurrent):
     file = read_model(recurrent)
     before = file.proto.SerializeToString(deterministic=True)
     ir.to_proto(canonical_of(file).model)
-    prepare(file, (), moved=set(), loss="mse").with_overridable_weights()
+    (output,) = file.outputs
+    loss = Loss(name="none", output=output.name)
+    prepare(file, (), moved=set(), loss=loss).with_overridable_weights()
     assert file.proto.SerializeToString(deterministic=True) == before
 
 
