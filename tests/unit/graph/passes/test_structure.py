@@ -8,8 +8,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxscape.errors import UnsupportedModelError
 from onnxscape.core.loss import Loss
+from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.canonical import canonical, canonical_of
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.passes import structure
