@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from onnxscape.core.samples import TensorSignature
     from onnxscape.data.dataset import Dataset
+
+_NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
+"""What exporters write for an axis that has no name."""
 
 
 def prepare_samples(
@@ -136,14 +140,15 @@ def _constant(value: NDArray[Any], signature: TensorSignature) -> NDArray[Any]:
 
 
 def _check_axes(inputs: Sequence[TensorSignature], arrays: Mapping[str, NDArray[Any]]) -> None:
-    # Axes that the model gives one name have one size. That of samples always has.
+    # Axes that the model gives one name have one size. That of samples always has. ONNX
+    # Runtime does not insist on it, and exporters call all axes that they do not know `?`.
     seen: dict[str, tuple[str, int]] = {}
     for signature in inputs:
         sizes = arrays[signature.name].shape
         if signature.axes is None:
             continue
         for axis, size in list(zip(signature.axes, sizes, strict=True))[1:]:
-            if axis is None:
+            if axis is None or _NAMELESS.fullmatch(axis):
                 continue
             other, expected = seen.setdefault(axis, (signature.name, size))
             if size != expected:

@@ -335,6 +335,14 @@ def test_axes_of_one_name_must_have_one_size():
     assert len(prepare_samples(toy(6, fields=fields), inputs, samples=None)) == 6
 
 
+@pytest.mark.parametrize("axis", ["?", "", "unk__12", "unk__3", "unknown", "None"])
+def test_axes_without_a_real_name_may_have_any_size(axis):
+    fields = {"x": np.zeros((6, 1, 4, 8), F4)}
+    signature = TensorSignature("x", (None, 1, None, None), F4, ("batch", None, axis, axis))
+    fed = prepare_samples(toy(6, fields=fields), [signature], samples=None).inputs["x"]
+    assert fed.shape == (6, 1, 4, 8)
+
+
 TABLE = {
     "age": np.arange(6),
     "height": np.arange(6) / 4,
