@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference, as a fraction of the largest output."""
 
+FLOOR = 1e-6
+"""Difference that is never too large: what float32 leaves of sums of terms of about 1. Outputs
+that are all below may be nothing but that noise."""
+
 LOOSENED = {"float16": 2e-2, "bfloat16": 5e-2, "quantized": 5e-2}
 """The same at the center where the file rounds otherwise than its canonical form: half floats
 after every operator, quantized operators where their integer kernels saturate."""
@@ -117,7 +121,8 @@ def compare(
         ours: From the prepared model.
         expected: From the user's file, same shape.
         where: The point, for the message.
-        tolerance: Largest difference, as a fraction of the largest output.
+        tolerance: Largest difference, as a fraction of the largest output. Where all outputs
+            are so small that this is less than `FLOOR`, that is allowed.
 
     Raises:
         SelfTestError: If they differ.
@@ -139,7 +144,7 @@ def compare(
         return
     difference = float(np.abs(ours[finite] - expected[finite]).max())
     largest = float(np.abs(expected[finite]).max())
-    if difference > tolerance * largest:
+    if difference > max(tolerance * largest, FLOOR):
         raise SelfTestError(
             f"self-test failed {where}: outputs differ from the user's model by "
             f"{difference:.3g}, more than {tolerance:g} of the largest ({largest:.3g}); "

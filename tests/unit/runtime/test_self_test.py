@@ -13,7 +13,7 @@ from onnxscape.graph.model_file import read_model
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
 from onnxscape.runtime.overriding_inputs import OverridingInputs
-from onnxscape.runtime.self_test import TOLERANCE, compare, self_test
+from onnxscape.runtime.self_test import FLOOR, TOLERANCE, compare, self_test
 from onnxscape.runtime.user_model import UserModel
 
 
@@ -127,6 +127,14 @@ def test_the_tolerance_is_a_fraction_of_the_largest_output():
     compare(expected + 0.9 * step, expected, "here")
     with pytest.raises(SelfTestError, match="here: outputs differ"):
         compare(expected + 1.1 * step, expected, "here")
+
+
+def test_tiny_outputs_may_differ_by_the_noise_of_float32():
+    expected = np.array([[9e-8, 2e-8]])
+    compare(expected + 0.9 * FLOOR, expected, "here")
+    with pytest.raises(SelfTestError, match="here: outputs differ"):
+        compare(expected + 1.1 * FLOOR, expected, "here")
+    compare(np.zeros((1, 2)), np.zeros((1, 2)), "here")
 
 
 def test_the_same_infinities_pass():
