@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxscape.core.perturbation import displaced
 from onnxscape.core.statistics import summarize
-from onnxscape.errors import DataError
+from onnxscape.errors import DataError, UnsupportedModelError
 from onnxscape.graph.heads import LABELS
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from onnxscape.core.direction import Direction
     from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel, WeightSlot
+
+MAX_FILLED = 2**28
+"""Elements that may fill up a batch: 1 GB of float32."""
 
 
 class PointEvaluator(Protocol):
@@ -103,8 +106,17 @@ def filled_up(
 
     Returns:
         The same arrays where nothing is missing.
+
+    Raises:
+        UnsupportedModelError: If that takes absurd amounts of memory.
     """
     missing = {name: size - len(array) if array.ndim else 0 for name, array in feeds.items()}
+    added = sum(n * math.prod(feeds[name].shape[1:]) for name, n in missing.items() if n > 0)
+    if added > MAX_FILLED:
+        raise UnsupportedModelError(
+            f"it takes {added} numbers to fill up a batch of {size} samples, and at most "
+            f"{MAX_FILLED} are fed for nothing; export the model with a dynamic batch axis"
+        )
     return {
         name: np.concatenate([array, np.repeat(array[-1:], missing[name], axis=0)])
         if missing[name] > 0

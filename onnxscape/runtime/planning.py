@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import onnxruntime as ort
 
 from onnxscape.core.plan import Plan
-from onnxscape.errors import UnsupportedModelError, UsageError
+from onnxscape.errors import UsageError
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.overriding_inputs import OverridingInputs
 
@@ -49,9 +49,6 @@ STRATEGIES: Mapping[str, _Strategy] = {
 _BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
 """Elements of inputs or outputs per batch: on a CPU a batch should stay in the caches."""
 
-MAX_BATCH_ELEMENTS = 2**31
-"""Input elements of a batch that a model may demand."""
-
 _BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 4096)}
 
 
@@ -81,7 +78,6 @@ def make_plan(
 
     Raises:
         UsageError: If a choice is not possible.
-        UnsupportedModelError: If the model demands batches that are too large.
     """
     if strategy is None:
         strategy = "constant" if device.kind == "cpu" else "overriding"
@@ -93,13 +89,6 @@ def make_plan(
         raise UsageError(
             f"--batch-size {batch} is not possible: the model was exported for batches of "
             f"{demanded} only"
-        )
-    elements = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
-    if demanded is not None and demanded * elements > MAX_BATCH_ELEMENTS:
-        raise UnsupportedModelError(
-            f"the model was exported for batches of {demanded} samples, of "
-            f"{demanded * elements} numbers: at most {MAX_BATCH_ELEMENTS} are fed at once; "
-            "export it with a dynamic batch axis"
         )
     return Plan(
         provider=device.provider,

@@ -83,10 +83,11 @@ def test_an_input_of_absurd_shape(dense, refused):
     refused(model)
 
 
-def test_a_batch_of_absurd_size(dense, refused):
+@pytest.mark.parametrize("size", [2**27, 2**62])
+def test_a_batch_of_absurd_size(size, dense, refused):
     model = dense()
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**62
-    refused(model)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    assert f"fill up a batch of {size} samples" in refused(model)
 
 
 # --- graphs -------------------------------------------------------------------------------

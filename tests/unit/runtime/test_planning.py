@@ -10,6 +10,7 @@ from onnxscape.core.samples import Samples
 from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import Device
+from onnxscape.runtime.evaluator import filled_up
 from onnxscape.runtime.overriding_inputs import OverridingInputs
 from onnxscape.runtime.planning import make_evaluator, make_plan
 
@@ -100,9 +101,18 @@ def test_another_batch_than_the_models_is_refused():
         make_plan(samples(4), CPU, batch=8, demanded=5)
 
 
-def test_a_fixed_batch_that_no_memory_holds_is_refused():
-    with pytest.raises(UnsupportedModelError, match=r"batches of 4611686018427387904 samples"):
-        make_plan(samples(4), CPU, demanded=2**62)
+def test_a_batch_is_filled_up_with_its_last_sample():
+    feeds = {"x": np.arange(6).reshape(3, 2), "rate": np.array(0.5)}
+    full = filled_up(feeds, 5)
+    assert full["x"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
+    assert full["rate"] == 0.5
+    assert filled_up(feeds, 3)["x"] is feeds["x"]
+
+
+@pytest.mark.parametrize("size", [2**28, 2**62])
+def test_a_batch_that_no_memory_holds_is_refused_before_it_is_filled_up(size):
+    with pytest.raises(UnsupportedModelError, match=f"a batch of {size} samples"):
+        filled_up(samples(4).inputs, size)
 
 
 @pytest.mark.parametrize(
