@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -85,6 +85,7 @@ class Dataset:
     layout: Layout | None = None
     preprocessing: Preprocessing | None = None
     table: bool = False
+    _digest: list[str] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def from_arrays(
@@ -157,8 +158,13 @@ class Dataset:
         either. The order of arrays counts in a table only.
 
         Returns:
-            64 hexadecimal digits.
+            64 hexadecimal digits; computed once.
         """
+        if not self._digest:
+            self._digest.append(self._computed_digest())
+        return self._digest[0]
+
+    def _computed_digest(self) -> str:
         total = hashlib.sha256()
         if self.table:
             total.update(json.dumps(["table", *self.fields]).encode() + b"\n")

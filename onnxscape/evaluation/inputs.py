@@ -208,11 +208,9 @@ def _samples_and_objective(
 def _without_weights(dataset: Dataset, file: ModelFile) -> Dataset:
     """Return the data without weights of samples: a few of them may all be 0."""
     wanted = {signature.name for signature in file.inputs}
-    fields = {
-        name: array
-        for name, array in dataset.fields.items()
-        if name != SAMPLE_WEIGHT or name in wanted
-    }
+    if SAMPLE_WEIGHT not in dataset.fields or SAMPLE_WEIGHT in wanted:
+        return dataset
+    fields = {n: array for n, array in dataset.fields.items() if n != SAMPLE_WEIGHT}
     return replace(dataset, fields=fields)
 
 

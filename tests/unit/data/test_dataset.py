@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 
@@ -51,6 +52,16 @@ def test_the_digest_sees_every_value_shape_type_and_label():
         Dataset(name="d", fields={"z": x}, labels=y),
     ]
     assert len({data.digest() for data in [make(x, y), *others]}) == 6
+
+
+def test_the_digest_is_computed_once(monkeypatch):
+    data = make(x := np.arange(6, dtype=np.int16).reshape(2, 3), y := np.arange(2))
+    expected = data.digest()
+    monkeypatch.setattr("onnxscape.data.dataset.blocks", None)
+    assert data.digest() == expected
+    monkeypatch.undo()
+    changed = dataclasses.replace(data, fields={"x": x + 1})
+    assert changed.digest() == make(x + 1, y).digest() != expected
 
 
 def test_the_digest_is_the_same_for_arrays_of_many_blocks(monkeypatch):
