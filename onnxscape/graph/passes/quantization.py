@@ -50,9 +50,9 @@ def dequantize_weights(model: ir.Model, notes: Notes) -> None:
     """Rewrite operators with quantized weights to float operators.
 
     Before: nodes are sorted, constants are initializers, no value is a half float unless it
-    is to stay one. After: the operators of `REWRITES` are gone where their weights, scales and
-    zero points are constant. The new weight has the name and shape of the quantized one, and
-    `Replacement` notes the user's operator.
+    is to stay one. After: the operators of `REWRITES` are gone where their weights are
+    integers and their scales and zero points constant. The new weight has the name and shape
+    of the quantized one, and `Replacement` notes the user's operator.
     """
     for node in list(model.graph.all_nodes()):
         if "Quantize" in node.op_type or node.op_type.startswith("QLinear"):
@@ -79,6 +79,7 @@ class Operator:
 
     def __init__(self, model: ir.Model, node: ir.Node) -> None:
         """Look at a node; nothing changes until `finish`."""
+        self.model = model
         self.node = node
         self.new = Replacement(model, node)
 
@@ -274,6 +275,22 @@ def _matmul_n_bits(op: Operator) -> bool:
     return op.finish(y if bias is None else op.add("Add", y, bias))
 
 
+def _gather(op: Operator) -> bool:
+    """Return whether rows of integers that are scaled behind became rows of floats."""
+    rows = op.node.outputs[0]
+    users = [use.node for use in rows.uses()]
+    if len(users) != 1 or users[0].op_type != "DequantizeLinear" or rows.is_graph_output():
+        return False
+    behind = Operator(op.model, users[0])
+    table, scale = op.array(0), behind.array(1)
+    if table is None or scale is None or not behind.single(1, 2):
+        return False
+    floats = dequantized(table, scale, behind.array(2), axis=0).astype(scale.dtype)
+    looked_up = op.add("Gather", op.tensor(0, floats), op.value(1), **op.kept())
+    op.new.finish([users[0].outputs[0]], [looked_up])
+    return True
+
+
 def _product(first: NDArray[Any] | None, second: NDArray[Any] | None) -> NDArray[np.float64]:
     assert first is not None  # noqa: S101 - the callers have checked
     assert second is not None  # noqa: S101 - the callers have checked
@@ -285,6 +302,7 @@ REWRITES: Mapping[tuple[str, str], Callable[[Operator], bool]] = {
     ("", "QLinearMatMul"): _q_linear_matmul,
     ("", "ConvInteger"): _integer("Conv"),
     ("", "MatMulInteger"): _integer("MatMul"),
+    ("", "Gather"): _gather,
     ("com.microsoft", "QGemm"): _q_gemm,
     ("com.microsoft", "MatMulIntegerToFloat"): _matmul_integer_to_float,
     ("com.microsoft", "DynamicQuantizeMatMul"): _dynamic_quantize_matmul,

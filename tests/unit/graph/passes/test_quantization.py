@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from onnxscape.graph.canonical import canonical
 from onnxscape.graph.passes.notes import MOVED
+from onnxscape.graph.prepared import rebuilt
 
 RNG = np.random.default_rng(0)
 F32 = np.float32
@@ -239,6 +240,46 @@ def test_a_dynamically_quantized_lstm_becomes_a_float_one(per_channel, build, ru
         found = form.model.graph.initializers[name].const_value.numpy()
         scale = tensors[f"{name}s"].reshape(1, 1, -1)
         np.testing.assert_allclose(found, tensors[name] * scale, rtol=1e-6)
+
+
+# --- rows of integers that are scaled after they are looked up ----------------------------
+
+
+def looked_up(build, uses, **options):
+    """Return x (rows) of the integers w, scaled by s as many times as there are uses."""
+    tensors = {"w": integers(7, 5, dtype=np.uint8), "s": scales(), "z": np.uint8(99)}
+    tensors |= options.pop("tensors", {})
+    nodes = []
+    for use, entry in enumerate(uses):
+        nodes += [("Gather", ["w", "x"], f"r{use}"), ("DequantizeLinear", entry, f"f{use}")]
+    nodes.append(("Sum", [f"f{use}" for use in range(len(uses))], "y"))
+    kinds = {"kind": TensorProto.INT64, "out": TensorProto.FLOAT}
+    return build(nodes, tensors, [3], **kinds), tensors
+
+
+ROWS = {"x": np.array([6, 0, 2])}
+
+
+def test_a_quantized_embedding_becomes_a_float_one(build, unchanged, analysed, run_model):
+    model, tensors = looked_up(build, [["r0", "s", "z"], ["r1", "s", "z"]])
+    form = unchanged(model, ROWS)
+    assert form.warnings == (MOVED,)
+    weight = (tensors["w"].astype(F32) - 99) * tensors["s"]
+    found = analysed(model)
+    assert list(found.parameters) == ["w"]
+    parameter = found.parameters["w"]
+    assert (parameter.role, parameter.op) == ("weight", "Gather")
+    np.testing.assert_allclose(parameter.values, weight, rtol=1e-6)
+    rebuilt_file = rebuilt(found.file, {"w": 2 * weight})
+    (ours,), (theirs,) = run_model(rebuilt_file, ROWS), run_model(model, ROWS)
+    np.testing.assert_allclose(ours, 2 * theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("uses", [[["r0", "t", "z5"]], [["r0", "s", "z"], ["r0", "s", "z"]]])
+def test_an_embedding_that_is_scaled_in_another_way_is_left_alone(uses, build, unchanged, ops):
+    model, _ = looked_up(build, uses, tensors={"t": scales(5), "z5": np.zeros(5, np.uint8)})
+    assert "Gather" in ops(unchanged(model, ROWS))
+    assert "DequantizeLinear" in ops(unchanged(model, ROWS))
 
 
 # --- DequantizeLinear on weights ----------------------------------------------------------
