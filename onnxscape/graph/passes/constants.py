@@ -13,12 +13,17 @@ from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.operands import VIEWS, constant_array, resolve
 from onnxscape.graph.operators import attribute
 from onnxscape.graph.passes.constant_sizes import SIZES, work
+from onnxscape.graph.passes.inferred_sizes import inferred_shapes
 from onnxscape.graph.passes.structure import free_name, names_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from onnxscape.graph.passes.notes import Notes
+
+    Shapes = Mapping[str, tuple[int | None, ...]]
 
 MAX_ELEMENTS = 2**26
 """Elements that computed constants may have at once: 256 MB of float32. A file that holds more
@@ -39,16 +44,23 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
     initializer or a view (`operands.VIEWS`) of a floating-point one. Folded initializers have
     the name of the value they replace. Only operators of `SIZES` are computed.
 
-    Sizes that the file states are constants, too, as they are for ONNX Runtime. A chain that
-    starts at a weight which is an operand itself stays as it is: both would move apart.
+    Sizes that the file states are constants, too, as they are for ONNX Runtime; so are those
+    that follow from them, where a weight waits for one. A chain that starts at a weight which
+    is an operand itself stays as it is: both would move apart.
 
     Raises:
         UnsupportedModelError: If that takes absurd amounts of memory or time.
     """
-    shared = _shared_sources(model)
     folding = _Folding(model)
+    _fold(model, notes, folding, {})
+    if _weight_waits(model):
+        _fold(model, notes, folding, inferred_shapes(model))
+
+
+def _fold(model: ir.Model, notes: Notes, folding: _Folding, inferred: Shapes) -> None:
+    shared = _shared_sources(model, inferred)
     for node in list(model.graph.all_nodes()):
-        sizes = _static_shape(model, node)
+        sizes = _static_shape(model, node, inferred)
         if sizes is not None:
             folding.replace(node, [sizes])
             continue
@@ -141,20 +153,46 @@ def _is_constant(node: ir.Node) -> bool:
     )
 
 
-def _static_shape(model: ir.Model, node: ir.Node) -> NDArray[np.int64] | None:
+def _weight_waits(model: ir.Model) -> bool:
+    """Return whether a weight is cut or shaped by what sizes inside of the graph may tell."""
+    inner = any(n.op_type == "Shape" and not _of_an_input(n) for n in model.graph)
+    return (inner and not _has_fixed_batch(model)) and any(
+        node.op_type in {"Slice", "Split", "Reshape", "Expand", "Tile"}
+        and (operand := resolve(node.inputs[0])) is not None
+        and _is_weight(operand.source)
+        and any(v is not None and resolve(v) is None for v in node.inputs[1:])
+        for node in model.graph
+    )
+
+
+def _of_an_input(node: ir.Node) -> bool:
+    return node.inputs[0] is None or node.inputs[0].is_graph_input()
+
+
+def _has_fixed_batch(model: ir.Model) -> bool:
+    shapes = (value.shape for value in model.graph.inputs)
+    return any(shape and isinstance(shape[0], int) for shape in shapes)
+
+
+def _static_shape(
+    model: ir.Model, node: ir.Node, inferred: Shapes
+) -> NDArray[np.int64] | None:
     """Return what a Shape gives if the file tells; None for other nodes.
 
     Where the batch is fixed, sizes may be multiples of it: those are left alone.
     """
     if node.op_type != "Shape" or not _may_be_computed(node) or node.inputs[0] is None:
         return None
-    batches = [v.shape[0] for v in model.graph.inputs if v.shape is not None and len(v.shape)]
-    shape = node.inputs[0].shape
-    if shape is None or any(isinstance(batch, int) for batch in batches):
+    if _has_fixed_batch(model):
         return None
-    start, end = (attribute(node, *pair) for pair in (("start", 0), ("end", len(shape))))
-    sizes = [size for size in list(shape)[start:end] if isinstance(size, int)]
-    return np.array(sizes) if sizes and len(sizes) == len(list(shape)[start:end]) else None
+    for shape in (node.inputs[0].shape, inferred.get(str(node.inputs[0].name))):
+        if shape is None:
+            continue
+        start, end = (attribute(node, *pair) for pair in (("start", 0), ("end", len(shape))))
+        wanted = list(shape)[start:end]
+        if wanted and all(isinstance(size, int) for size in wanted):
+            return np.array(wanted, dtype=np.int64)
+    return None
 
 
 def _is_view(node: ir.Node) -> bool:
@@ -169,14 +207,14 @@ def _sources(node: ir.Node) -> set[str]:
     return {str(operand.source.name) for operand in operands if operand is not None}
 
 
-def _shared_sources(model: ir.Model) -> set[str]:
+def _shared_sources(model: ir.Model, inferred: Shapes) -> set[str]:
     """Return the weights that are operands of a layer and are computed with, too."""
     constant: set[ir.Value | None] = {None, *model.graph.initializers.values()}
     computed: set[str] = set()
     used: set[str] = set()
     for node in model.graph.all_nodes():
         ahead = _may_be_computed(node) and constant.issuperset(node.inputs)
-        ahead = ahead or _static_shape(model, node) is not None
+        ahead = ahead or _static_shape(model, node, inferred) is not None
         if ahead:
             constant.update(node.outputs)
         if not _is_view(node) and node.op_type not in {"Shape", "Size"}:

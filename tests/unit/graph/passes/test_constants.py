@@ -204,6 +204,46 @@ def test_a_size_that_the_file_does_not_state_is_left_alone(make_model, node, unc
     assert ops(unchanged(model, X)) == ["Shape", "Slice", "MatMul"]
 
 
+def sized_inside(make_model, node, *, state="n"):
+    """Return x @ w[:k], where k is the last axis of zeros that no size is stated of."""
+    nodes = [
+        node("Shape", ["x"], "n", end=1),
+        node("Concat", ["n", "three"], "shape", axis=0),
+        node("Expand", ["nought", "shape"], "zeros"),
+        node("Shape", ["zeros"], "k", start=1),
+        node("Slice", ["b", "zero", "k", "zero"], "w"),
+        node("MatMul", ["x", "w"], "product"),
+        node("ReduceSum", ["zeros", "one"], "nothing", keepdims=1),
+        node("Add", ["product", "nothing"], "y"),
+    ]
+    tensors = {"b": tensor(8, 4), "nought": np.float32(0)}
+    tensors |= {name: INT[name] for name in ("zero", "one", "three")}
+    return make_model(nodes, {"x": [state, 3]}, {"y": [state, 4]}, tensors)
+
+
+def test_a_size_that_follows_is_a_constant_where_a_weight_waits_for_it(
+    make_model, node, unchanged
+):
+    form = unchanged(sized_inside(make_model, node), X)
+    assert form.model.graph.initializers["w"].const_value.shape == [3, 4]
+
+
+@pytest.mark.parametrize("how", ["contradiction", "fixed batch", "time", "size"])
+def test_a_size_that_cannot_be_inferred_is_left_alone(
+    how, make_model, node, unchanged, ops, monkeypatch
+):
+    model = sized_inside(make_model, node, state=5 if how == "fixed batch" else "n")
+    module = "onnxscape.graph.passes.inferred_sizes"
+    if how == "contradiction":
+        stated = helper.make_tensor_value_info("product", TensorProto.FLOAT, ["n", 4, 4, 4])
+        model.graph.value_info.append(stated)
+    if how == "time":
+        monkeypatch.setattr(f"{module}.INFERENCE_SECONDS", 0)
+    if how == "size":
+        monkeypatch.setattr(f"{module}._MOST_BYTES", 100)
+    assert "Slice" in ops(unchanged(model, X))
+
+
 # --- bodies -------------------------------------------------------------------------------
 
 
