@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnxscape.runtime.evaluator import PointEvaluator
 
 _TESTED_SAMPLES = 32
-"""Samples of the self-test, where the user's file takes them only in small pieces."""
+"""Samples of the self-test where the user's file is slow."""
 
 _PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
@@ -80,6 +80,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         loss=loss,
         custom=inputs.objective.custom,
         precision=request.precision,
+        exact_softmax=device.exact_softmax,
     )
     plan = make_plan(
         inputs.samples,
@@ -95,13 +96,20 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         plan = recorded
     if prepared.batch is not None:
         observer.note(f"the model was {prepared.batch}")
+    # Another device's own mistakes would not show if the file ran there as well.
     user = UserModel(
         file=inputs.file,
-        device=device,
+        device=find_device("cpu"),
         threads=threads,
         precision=request.precision,
         pieces=None if prepared.batch is None else prepared.batch.size,
     )
+    refusal = user.refusal()
+    if refusal is not None:
+        observer.warning(
+            "the model cannot be run in its own half floats here, so the center is not compared "
+            f"with it, but with the same model in float32 ({refusal})"
+        )
     evaluator = make_evaluator(
         plan,
         prepared,
@@ -118,7 +126,7 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         inputs.parameters,
         inputs.delta,
         inputs.eta,
-        _first_samples(inputs.samples, plan.batch, user.pieces),
+        _first_samples(inputs.samples, plan.batch, user, device),
         output=loss.output,
     )
     return Engine(evaluator, plan, device, threads)
@@ -159,14 +167,14 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
 
 
 def _first_samples(
-    samples: Samples, size: int, pieces: int | None
+    samples: Samples, size: int, user: UserModel, device: Device
 ) -> dict[str, NDArray[np.generic]]:
     """Return what the self-test feeds: the first batch, or enough of it.
 
-    A file that takes few samples at once is slow, so it is not run on a whole large batch.
+    A file that takes few samples at once is slow, and so is a CPU with a GPU's batch.
     """
-    if pieces is not None:
-        size = min(size, max(pieces, _TESTED_SAMPLES))
+    if user.pieces is not None or device.kind != "cpu":
+        size = min(size, max(user.pieces or 1, _TESTED_SAMPLES))
     return {
         **{name: array[:size] for name, array in samples.inputs.items()},
         **samples.constants,

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from onnxscape.errors import ModelFileError, OnnxscapeError, UsageError
 from onnxscape.graph.passes.constants import fold_constants
+from onnxscape.graph.passes.fused import take_fused_apart
 from onnxscape.graph.passes.loops import capture_unchanged_states, refuse_endless_loops
 from onnxscape.graph.passes.notes import Notes
 from onnxscape.graph.passes.opsets import with_supported_opset
@@ -205,6 +206,7 @@ def _passes(precision: Pass) -> tuple[Pass, ...]:
         refuse_endless_loops,
         capture_unchanged_states,
         leave_training_mode,
+        take_fused_apart,
         precision,
         dequantize_weights,
         fold_constants,

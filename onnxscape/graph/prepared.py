@@ -156,6 +156,7 @@ def prepare(
     custom: Mapping[str, ModelFile] | None = None,
     fold: bool = True,
     precision: str = "fp32",
+    exact_softmax: bool = True,
 ) -> PreparedModel:
     """Build the graph that evaluates a model's loss while some of its parameters move.
 
@@ -167,6 +168,7 @@ def prepare(
         custom: Graphs given for metrics by name, or for `loss`.
         fold: Whether normalizations that nothing moves are folded into moved weights.
         precision: Arithmetic of the forward pass: `fp32` or `native`.
+        exact_softmax: Whether LogSoftmax of float64 is computed in float64 where it will run.
 
     Returns:
         The prepared model.
@@ -180,7 +182,7 @@ def prepare(
     with broken_graphs_refused():
         model = canonical_of(file, precision).model.clone()
         batch = free_batch(model)
-        head = graft_heads(model, loss, custom)
+        head = graft_heads(model, loss, custom, exact_softmax=exact_softmax)
         folded = fold_batch_norms(model, by_name, moved) if fold else ()
         _drop_unused_initializers(model.graph)
         model.graph.sort()

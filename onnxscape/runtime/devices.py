@@ -54,6 +54,11 @@ class Device:
         options = {"device_id": str(self.index)} | _CUDA_OPTIONS
         return [(self.provider, options), "CPUExecutionProvider"]
 
+    @property
+    def exact_softmax(self) -> bool:
+        """Whether LogSoftmax of float64 is computed in float64: CUDA sums in float32."""
+        return self.kind == "cpu"
+
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 

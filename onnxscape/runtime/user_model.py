@@ -67,15 +67,19 @@ class UserModel:
         Raises:
             UnsupportedModelError: If it cannot be run.
         """
-        if "training" in self.loosened:
+        if "training" in self.loosened or self.refusal() is not None:
             return self.outputs_at({}, feeds)
+        return self._run(self._session(self.file.runnable()), feeds)
+
+    def refusal(self) -> str | None:
+        """Return why a file of half floats cannot be run here as it is; None if it can."""
+        if self.precision == "native" or not self.loosened & _HALVES:
+            return None
         try:
-            session = self._session(self.file.runnable())
-        except UnsupportedModelError:
-            if self.precision == "native" or not self.loosened & _HALVES:
-                raise
-            return self.outputs_at({}, feeds)
-        return self._run(session, feeds)
+            self._session(self.file.runnable())
+        except UnsupportedModelError as error:
+            return str(error)
+        return None
 
     def outputs_at(
         self,

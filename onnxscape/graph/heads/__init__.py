@@ -81,7 +81,11 @@ class LossHead:
 
 
 def graft_heads(
-    model: ir.Model, loss: Loss, custom: Mapping[str, ModelFile] | None = None
+    model: ir.Model,
+    loss: Loss,
+    custom: Mapping[str, ModelFile] | None = None,
+    *,
+    exact_softmax: bool = True,
 ) -> LossHead:
     """Graft a loss and its metrics behind a model.
 
@@ -90,6 +94,7 @@ def graft_heads(
             metric takes labels, and an output per result besides its own.
         loss: The loss and metrics.
         custom: Graphs by the name of the metric, or `loss`.
+        exact_softmax: Whether LogSoftmax of float64 is computed in float64 where it will run.
 
     Returns:
         What the heads take and give.
@@ -104,7 +109,7 @@ def graft_heads(
         raise UnsupportedModelError(
             f"the model has no output {loss.output!r}, only {', '.join(outputs)}"
         )
-    head = Builder(model.graph)
+    head = Builder(model.graph, exact_softmax=exact_softmax)
     label_type = _label_type(loss, custom, tuple(outputs))
     labels = None if label_type is None else head.input(LABELS, label_type)
     values = _own_results(head, outputs[loss.output], labels, loss)

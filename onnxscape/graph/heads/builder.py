@@ -21,9 +21,14 @@ _AXES_AS_INPUT = {"ReduceSum": 13}
 
 
 class Builder:
-    """Adds nodes to the end of a graph."""
+    """Adds nodes to the end of a graph.
 
-    def __init__(self, graph: ir.Graph) -> None:
+    Attributes:
+        exact_softmax: Whether LogSoftmax of float64 is computed in float64 where it will run.
+    """
+
+    def __init__(self, graph: ir.Graph, *, exact_softmax: bool = True) -> None:
+        self.exact_softmax = exact_softmax
         self._graph = graph
         self._count = 0
 

@@ -20,9 +20,10 @@ def class_results(
 ) -> dict[str, ir.Value]:
     """Compute a loss of class scores and its metrics.
 
-    A position whose scores hold a NaN has no loss: ONNX Runtime's LogSoftmax of float64 gives
-    finite numbers there. Where the loss is not finite no class was found: an arg-max over NaN
-    hits by accident.
+    A position whose scores hold a NaN has no loss, nor a softmax where they hold an infinity:
+    ONNX Runtime's LogSoftmax of float64 gives finite numbers for a NaN on the CPU, and other
+    ones than CUDA's for an infinity. Where the loss is not finite no class was found: an
+    arg-max over NaN hits by accident.
 
     Args:
         head: Where nodes are added.
@@ -50,6 +51,9 @@ def class_results(
         value = head.add("Neg", head.add("Log", head.add("Max", chosen, smallest)))
         clamped = head.add("Less", chosen, smallest)
     spoiled = head.add("IsNaN", head.reduce("ReduceSum", scores, 2))
+    if loss.name in {"cross-entropy", "next-token"}:
+        largest = head.reduce("ReduceMax", scores, 2)
+        spoiled = head.add("Or", spoiled, head.add("IsInf", largest, detect_negative=0))
     value = head.add("Where", spoiled, head.constant(np.nan), value)
     counts = head.add("Not", ignored)
     found = head.add("Less", head.add("Abs", value), head.constant(np.inf))
@@ -86,7 +90,7 @@ def _class_axis_last(head: Builder, output: ir.Value, loss: Loss) -> ir.Value:
 
 def _cross_entropy(head: Builder, scores: ir.Value, labels: ir.Value, loss: Loss) -> ir.Value:
     """Return -log softmax(scores)[label], labels smoothed as torch does it."""
-    log_probability = head.add("LogSoftmax", scores, axis=2)
+    log_probability = _log_softmax(head, scores)
     chosen = head.add("GatherElements", log_probability, labels, axis=2)
     value = head.add("Neg", chosen)
     smoothing = loss.label_smoothing
@@ -98,6 +102,15 @@ def _cross_entropy(head: Builder, scores: ir.Value, labels: ir.Value, loss: Loss
         head.add("Mul", value, head.constant(1.0 - smoothing)),
         head.add("Mul", uniform, head.constant(smoothing / loss.classes)),
     )
+
+
+def _log_softmax(head: Builder, scores: ir.Value) -> ir.Value:
+    """Return the logarithm of the softmax over the last axis, in float64 on every device."""
+    if head.exact_softmax:
+        return head.add("LogSoftmax", scores, axis=2)
+    shifted = head.add("Sub", scores, head.reduce("ReduceMax", scores, 2))
+    sums = head.reduce("ReduceSum", head.add("Exp", shifted), 2)
+    return head.add("Sub", shifted, head.add("Log", sums))
 
 
 def _in_top(head: Builder, scores: ir.Value, labels: ir.Value, loss: Loss) -> ir.Value:

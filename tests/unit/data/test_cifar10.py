@@ -209,6 +209,7 @@ def test_images_that_are_not_those_of_cifar_are_refused(toy, official, tmp_path,
             "holds no images",
         ),
     ],
+    ids=["no archive", "lacks batches", "other files", "cut", "code", "no images"],
 )
 def test_archives_that_hold_something_else_are_refused(toy, tmp_path, content, said):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)

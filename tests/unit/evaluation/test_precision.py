@@ -105,7 +105,7 @@ def test_a_bfloat16_model_is_evaluated_though_the_cpu_cannot_run_it(network, pla
     landscape = ox.evaluate(brain(network()), (X, Y), observer=observer, device="cpu", **SMALL)
     np.testing.assert_allclose(landscape.loss, plain.loss, rtol=5e-2)
     assert len(observer.warnings) == 1
-    assert "cannot be run in its own bfloat16 here" in observer.warnings[0]
+    assert "cannot be run in its own half floats here" in observer.warnings[0]
 
 
 def test_a_bfloat16_model_is_refused_in_its_own_precision(network):

@@ -16,7 +16,7 @@ from onnxscape.graph.heads import LABELS, graft_heads
 def run_head(make_model, run_model):
     """Returns the results of a loss by name, each [n]."""
 
-    def run(name, y, labels=None, *, opset=17, custom=None, **options):
+    def run(name, y, labels=None, *, opset=17, custom=None, exact_softmax=True, **options):
         y = np.asarray(y)
         kind = helper.np_dtype_to_tensor_dtype(y.dtype)
         model = canonical(
@@ -35,7 +35,7 @@ def run_head(make_model, run_model):
         labels = None if labels is None else np.asarray(labels)
         given = None if labels is None else labels.dtype
         loss = Loss(name=name, output="y", shape=y.shape[1:], label_type=given, **options)
-        head = graft_heads(model, loss, custom)
+        head = graft_heads(model, loss, custom, exact_softmax=exact_softmax)
         feeds = {"x": y}
         if head.label_type is not None:
             feeds[LABELS] = labels.astype(head.label_type)
