@@ -59,12 +59,15 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
 
 def _fold(model: ir.Model, notes: Notes, folding: _Folding, inferred: Shapes) -> None:
     shared = _shared_sources(model, inferred)
+    batches = _fixed_batches(model)
     for node in list(model.graph.all_nodes()):
         sizes = _static_shape(model, node, inferred)
         if sizes is not None:
             folding.replace(node, [sizes])
             continue
         if not _is_constant(node) or _is_view(node) or _sources(node) & shared:
+            continue
+        if _goes_beside_samples(node, batches):
             continue
         arrays = [constant_array(value) for value in node.inputs]
         folding.check(node, arrays)
@@ -158,6 +161,7 @@ def _weight_waits(model: ir.Model) -> bool:
     inner = any(n.op_type == "Shape" and not _of_an_input(n) for n in model.graph)
     return (inner and not _has_fixed_batch(model)) and any(
         node.op_type in {"Slice", "Split", "Reshape", "Expand", "Tile"}
+        and node.inputs
         and (operand := resolve(node.inputs[0])) is not None
         and _is_weight(operand.source)
         and any(v is not None and resolve(v) is None for v in node.inputs[1:])
@@ -170,8 +174,24 @@ def _of_an_input(node: ir.Node) -> bool:
 
 
 def _has_fixed_batch(model: ir.Model) -> bool:
+    return bool(_fixed_batches(model))
+
+
+def _fixed_batches(model: ir.Model) -> set[int]:
     shapes = (value.shape for value in model.graph.inputs)
-    return any(shape and isinstance(shape[0], int) for shape in shapes)
+    return {shape[0] for shape in shapes if shape and isinstance(shape[0], int)}
+
+
+def _goes_beside_samples(node: ir.Node, batches: set[int]) -> bool:
+    """Return whether a constant is repeated for every sample of a fixed batch.
+
+    A class token is: it stays one, and the batch can still be made dynamic.
+    """
+    if node.op_type not in {"Expand", "Tile"} or len(node.inputs) < 2:
+        return False
+    sizes = constant_array(node.inputs[1])
+    beside = all(use.node.op_type == "Concat" for use in node.outputs[0].uses())
+    return beside and sizes is not None and sizes.size > 1 and int(sizes.flat[0]) in batches
 
 
 def _static_shape(
