@@ -23,6 +23,7 @@ from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
 from onnxscape_cli.model_options import model_options
+from onnxscape_cli.sections import SectionedCommand, section
 from onnxscape_cli.terminal import Terminal, duration
 
 if TYPE_CHECKING:
@@ -56,69 +57,124 @@ def _samples(
         raise UsageError(f"expected --samples as a number or 'all', got {text!r}") from None
 
 
-@click.command("eval")
+_data = section("Data")
+_direction = section("Directions")
+_grid = section("Grid")
+_loss = section("Loss")
+_run = section("Running")
+_output = section("Output")
+
+
+@click.command("eval", cls=SectionedCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--data", required=True, help="digits, cifar10, ..., a file, folder, or module:function."
+@_data(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="digits, cifar10, ..., a file, a folder, or module:function.",
 )
-@click.option("--grid", default="25x25", show_default=True, help="25x25 (plane) or 51 (line).")
-@click.option("--radius", default=1.0, show_default=True, help="Largest coordinate of --grid.")
-@click.option("--x", metavar="MIN:MAX:NUM", help="Steps along delta, instead of --grid.")
-@click.option("--y", metavar="MIN:MAX:NUM", help="Steps along eta; alone: a line along eta.")
-@click.option(
+@_data("--split", metavar="NAME", default="train", show_default=True, help="train or test.")
+@_data(
+    "--samples", metavar="N|all", callback=_samples, help="How many to use.  [default: 1000]"
+)
+@_data("--layout", metavar="NAME", help="Axes of images in the data: NCHW, NHWC or flat.")
+@_data(
+    "--scale",
+    metavar="NUMBER|unit|raw",
+    help="Divides the data; unit: 255, raw: 1.  [default: raw for files]",
+)
+@_data("--mean", metavar="NUMBERS", callback=_numbers, help="Per channel, subtracted next.")
+@_data("--std", metavar="NUMBERS", callback=_numbers, help="Per channel, divides next.")
+@_data("--data-dir", type=click.Path(path_type=Path), help="Where data known by name is kept.")
+@_grid(
+    "--grid",
+    metavar="NxM|N",
+    default="25x25",
+    show_default=True,
+    help="25x25 (plane) or 51 (line).",
+)
+@_grid(
+    "--radius",
+    metavar="NUMBER",
+    default=1.0,
+    show_default=True,
+    help="Largest coordinate of --grid.",
+)
+@_grid("--x", metavar="MIN:MAX:NUM", help="Steps along delta, instead of --grid.")
+@_grid("--y", metavar="MIN:MAX:NUM", help="Steps along eta; alone: a line along eta.")
+@_loss(
+    "--loss",
+    metavar="NAME|FILE.onnx",
+    help=f"{', '.join(LABELS_OF)}, or a graph.  [default: proposed from the output]",
+)
+@_loss(
+    "--metric",
+    metavar="NAME|FILE.onnx,...",
+    help="accuracy, top5, error, or graphs.  [default: accuracy of classes]",
+)
+@_loss("--output", metavar="NAME", help="Output of the model that the loss is of.")
+@_loss(
+    "--class-axis", metavar="AXIS", type=int, help="Axis of that output that counts classes."
+)
+@_loss(
+    "--ignore-index",
+    metavar="LABEL",
+    type=int,
+    help="Label that does not count.  [default: -100]",
+)
+@_loss(
+    "--label-smoothing",
+    metavar="SHARE",
+    type=float,
+    default=0.0,
+    help="Share of the uniform distribution in labels.",
+)
+@_loss(
+    "--huber-delta",
+    metavar="NUMBER",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Where huber goes from square to straight.",
+)
+@_direction(
     "--seed",
+    metavar="NUMBER",
     type=click.IntRange(0, MAX_SEED),
     default=0,
     show_default=True,
-    help="Seed of the directions.",
+    help="Of the random directions.",
 )
-@click.option(
+@_direction(
     "--normalize",
+    metavar="HOW",
     type=click.Choice([n.value for n in Normalization]),
     default="filter",
     show_default=True,
-    help="How directions are scaled by the weights.",
+    help=f"{', '.join(n.value for n in Normalization)}.",
 )
+@_direction("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
+@_direction("--directions", type=click.Path(path_type=Path), help="Use those of this file.")
+@_direction("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
 @model_options
-@click.option("--orthogonal", is_flag=True, help="Make eta orthogonal to delta.")
-@click.option("--directions", type=click.Path(path_type=Path), help="Use these directions.")
-@click.option("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
-@click.option(
-    "--loss",
-    metavar="NAME|FILE.onnx",
-    help=f"One of {', '.join(LABELS_OF)}; or a graph.  [default: proposed from the output]",
+@_run(
+    "--device",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda or cuda:1.",
 )
-@click.option(
-    "--metric",
-    metavar="NAME|FILE.onnx,...",
-    help="From accuracy, top5, error; or graphs.  [default: accuracy of classes]",
+@_run(
+    "--threads", type=click.IntRange(1), metavar="N", help="On the CPU.  [default: all cores]"
 )
-@click.option("--output", metavar="NAME", help="Output of the model that the loss is of.")
-@click.option("--class-axis", type=int, help="Axis of that output that counts classes.")
-@click.option("--ignore-index", type=int, help="Label that does not count.  [default: -100]")
-@click.option(
-    "--label-smoothing", type=float, default=0.0, help="Share of the uniform distribution."
-)
-@click.option(
-    "--huber-delta", type=float, default=1.0, help="Where huber goes from square to straight."
-)
-@click.option("--split", default="train", show_default=True, help="train or test.")
-@click.option("--samples", callback=_samples, help="How many, or all.  [default: 1000]")
-@click.option("--layout", help="Layout of the data: NCHW, NHWC or flat.")
-@click.option("--mean", callback=_numbers, help="Subtracted per channel, after --scale.")
-@click.option("--std", callback=_numbers, help="Divides per channel, after --mean.")
-@click.option("--scale", help="raw, unit (/255), or a number that divides.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where data sets are kept.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
-@click.option("--threads", type=click.IntRange(1), help="On the CPU.  [default: all cores]")
-@click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="How weights are fed.")
-@click.option("--batch-size", type=click.IntRange(1), help="Samples per forward pass.")
-@click.option("--out", type=click.Path(path_type=Path), help="Surface.  [default: MODEL.h5]")
-@click.option("--restart", is_flag=True, help="Throw away what --out holds.")
-@click.option("--store", type=click.Path(path_type=Path), help="Folder for finished points.")
-@click.option("--no-plot", is_flag=True, help="Draw no pictures.")
-@click.option("--quiet", is_flag=True, help="Only warnings and errors.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@_run("--batch-size", type=click.IntRange(1), metavar="N", help="Samples per forward pass.")
+@_run("--strategy", type=click.Choice(list(STRATEGIES)), help="How weights are fed.")
+@_output("--out", type=click.Path(path_type=Path), help="Surface file.  [default: MODEL.h5]")
+@_output("--restart", is_flag=True, help="Throw away what --out holds.")
+@_output("--store", type=click.Path(path_type=Path), help="Folder for finished points.")
+@_output("--no-plot", is_flag=True, help="Draw no pictures.")
+@_output("--quiet", is_flag=True, help="Only warnings and errors.")
+@_output("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(
     model: Path,
     *,

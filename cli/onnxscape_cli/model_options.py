@@ -10,6 +10,7 @@ import click
 from onnxscape.core.direction import Ignore
 from onnxscape.errors import UsageError
 from onnxscape.graph.canonical import PRECISIONS
+from onnxscape_cli.sections import section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,35 +33,44 @@ def _axes(
     return axes
 
 
+_moves = section("What moves")
+_model = section("Model")
+
 _OPTIONS = (
-    click.option(
+    _moves(
         "--ignore",
         type=click.Choice([i.value for i in Ignore]),
         default="biasbn",
         show_default=True,
-        help="What directions leave alone.",
+        help="biasbn: biases and normalization stay; none: they move with the weights.",
     ),
-    click.option(
-        "--include", metavar="PATTERN", multiple=True, help="Tensors to move as well."
+    _moves(
+        "--include",
+        metavar="PATTERN",
+        multiple=True,
+        help="Tensors to move as well; may be repeated.",
     ),
-    click.option(
-        "--exclude", metavar="PATTERN", multiple=True, help="Tensors to leave alone."
+    _moves(
+        "--exclude",
+        metavar="PATTERN",
+        multiple=True,
+        help="Tensors to leave alone; may be repeated.",
     ),
-    click.option(
+    _moves(
         "--filter-axis",
         metavar="NAME=AXIS",
         multiple=True,
         callback=_axes,
-        help="Axis that counts a tensor's filters.",
+        help="Axis that counts a tensor's filters; may be repeated.",
     ),
-    click.option(
+    _model(
         "--precision",
         type=click.Choice(PRECISIONS),
         default="fp32",
         show_default=True,
         help="Arithmetic of float16 and bfloat16 models: float32, or their own.",
     ),
-    click.option(
+    _model(
         "--weights",
         type=click.Path(path_type=Path),
         metavar="FILE.npz",

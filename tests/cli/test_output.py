@@ -197,26 +197,35 @@ def test_values_are_preprocessed_as_asked(cli, arguments, here):
 def test_help_names_the_commands(cli):
     result = cli("--help")
     assert result.status == 0
-    for name in ("eval", "plot", "data"):
+    for name in ("eval", "inspect", "plot", "data"):
         assert f"\n  {name} " in result.out
 
 
-@pytest.mark.parametrize("command", ["eval", "plot", "data"])
+@pytest.mark.parametrize("command", ["eval", "inspect", "plot", "data"])
 def test_every_command_has_its_help(cli, command):
     result = cli(command, "--help")
     assert result.status == 0
     assert result.out.startswith(f"Usage: onnxscape {command}")
 
 
-def test_the_help_of_eval_names_every_option(cli):
+def test_the_help_of_eval_names_every_option_in_the_section_of_its_subject(cli):
+    sections = {
+        "Data": "data split samples layout scale mean std data-dir",
+        "Grid": "grid radius x y",
+        "Loss": "loss metric output class-axis ignore-index label-smoothing huber-delta",
+        "Directions": "seed normalize orthogonal directions save-directions",
+        "What moves": "ignore include exclude filter-axis",
+        "Model": "precision weights",
+        "Running": "device threads batch-size strategy",
+        "Output": "out restart store no-plot quiet json",
+    }
     text = cli("eval", "--help").out
-    options = (
-        "data grid radius x y seed normalize ignore orthogonal directions save-directions "
-        "loss metric split samples layout mean std scale device threads strategy batch-size "
-        "out restart store no-plot quiet json"
-    )
-    for name in options.split():
-        assert f"--{name}" in text
+    found = re.findall(r"^([A-Z][\w ]+):\n((?:  .*\n)+)", text, re.MULTILINE)
+    listed = {title: re.findall(r"^  --([\w-]+)", body, re.MULTILINE) for title, body in found}
+    assert {title: names.split() for title, names in sections.items()} == {
+        title: names for title, names in listed.items() if title != "Help"
+    }
+    assert "--help" in text
 
 
 def test_version_is_that_of_the_package(cli):
