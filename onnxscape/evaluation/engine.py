@@ -15,9 +15,6 @@ from onnxscape.runtime.self_test import self_test
 from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from onnxscape.core.plan import Plan
     from onnxscape.core.samples import Samples
     from onnxscape.evaluation.inputs import EvalInputs
@@ -96,7 +93,21 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         plan = recorded
     if prepared.batch is not None:
         observer.note(f"the model was {prepared.batch}")
-    # Another device's own mistakes would not show if the file ran there as well.
+
+    def evaluator_of(samples: Samples, batch: int) -> PointEvaluator:
+        return make_evaluator(
+            replace(plan, batch=batch),
+            prepared,
+            samples,
+            inputs.delta,
+            inputs.eta,
+            device=device,
+            threads=threads,
+            pad=prepared.demanded_batch is not None,
+        )
+
+    evaluator = evaluator_of(inputs.samples, plan.batch)
+    # Another device's own mistakes would not show if the user's file ran there as well.
     user = UserModel(
         file=inputs.file,
         device=find_device("cpu"),
@@ -107,27 +118,25 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
     refusal = user.refusal()
     if refusal is not None:
         observer.warning(
-            "the model cannot be run in its own half floats here, so the center is not compared "
-            f"with it, but with the same model in float32 ({refusal})"
+            "the model cannot be run in its own half floats here, so the center is not "
+            f"compared with it, but with the same model in float32 ({refusal})"
         )
-    evaluator = make_evaluator(
-        plan,
-        prepared,
-        inputs.samples,
-        inputs.delta,
-        inputs.eta,
-        device=device,
-        threads=threads,
-        pad=prepared.demanded_batch is not None,
+    few = _few(inputs.samples, plan.batch, user, device)
+    # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
+    tested = (
+        evaluator
+        if device.kind == "cpu"
+        else evaluator_of(few, prepared.demanded_batch or len(few))
     )
     self_test(
-        evaluator,
+        tested,
         user,
         inputs.parameters,
         inputs.delta,
         inputs.eta,
-        _first_samples(inputs.samples, plan.batch, user, device),
+        {**few.inputs, **few.constants},
         output=loss.output,
+        elsewhere=device.kind != "cpu",
     )
     return Engine(evaluator, plan, device, threads)
 
@@ -166,16 +175,15 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
         )
 
 
-def _first_samples(
-    samples: Samples, size: int, user: UserModel, device: Device
-) -> dict[str, NDArray[np.generic]]:
-    """Return what the self-test feeds: the first batch, or enough of it.
-
-    A file that takes few samples at once is slow, and so is a CPU with a GPU's batch.
-    """
-    if user.pieces is not None or device.kind != "cpu":
-        size = min(size, max(user.pieces or 1, _TESTED_SAMPLES))
-    return {
-        **{name: array[:size] for name, array in samples.inputs.items()},
-        **samples.constants,
-    }
+def _few(samples: Samples, size: int, user: UserModel, device: Device) -> Samples:
+    """Return the samples of the self-test: the first batch, or enough of it."""
+    if device.kind != "cpu":
+        size = user.pieces or min(size, _TESTED_SAMPLES)
+    elif user.pieces is not None:
+        size = min(size, max(user.pieces, _TESTED_SAMPLES))
+    return replace(
+        samples,
+        inputs={name: array[:size] for name, array in samples.inputs.items()},
+        labels=None if samples.labels is None else samples.labels[:size],
+        weights=None if samples.weights is None else samples.weights[:size],
+    )
