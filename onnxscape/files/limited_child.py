@@ -72,9 +72,9 @@ def run_in_child(
             child.kill()
         said = b"" if len(result) > most else child.stderr.read(4096)
         child.wait()
+        feeder.join()
     timed_out = not timer.is_alive()
     timer.cancel()
-    feeder.join()
     if len(result) > most:
         raise ChildError(f"its result has more than {most} bytes")
     if child.returncode:
@@ -84,10 +84,11 @@ def run_in_child(
 
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
     """Write the argument; a child that died does not read it."""
+    assert child.stdin is not None  # noqa: S101 - it is a pipe
     with contextlib.suppress(OSError):
-        assert child.stdin is not None  # noqa: S101 - it is a pipe
         child.stdin.write(data)
-        child.stdin.close()
+    with contextlib.suppress(OSError):
+        child.stdin.close()  # or leaving the child would, and fail on what was not read
 
 
 def _what_happened(status: int, said: bytes, timed_out: bool, seconds: int) -> str:

@@ -249,7 +249,7 @@ def test_an_option_that_is_no_option_is_2(cli, arguments, options):
 
 
 def test_an_absent_gpu_is_2(cli, arguments):
-    if devices._driver_device_count():
+    if devices._driver_gpus():
         pytest.skip("this machine has a GPU")
     result = cli(*arguments("--device", "cuda"))
     assert result.status == 2

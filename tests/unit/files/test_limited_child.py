@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from onnxscape.files import limited_child
 from onnxscape.files.limited_child import ChildError, run_in_child
 
 GENEROUS = {"seconds": 30, "memory": 1 << 30, "most": 1 << 22}
@@ -53,6 +54,19 @@ def test_an_argument_that_is_not_read_does_no_harm(function):
     call.__qualname__ = "absent"
     with pytest.raises(ChildError, match="absent"):
         run_in_child(call, bytes(1 << 22), **GENEROUS)
+
+
+@pytest.mark.parametrize("size", [100, 1 << 20])
+def test_a_child_that_dies_before_it_is_given_its_argument(size, function, monkeypatch):
+    feed = limited_child._feed
+
+    def feed_late(child, data):
+        time.sleep(0.5)
+        feed(child, data)
+
+    monkeypatch.setattr(limited_child, "_feed", feed_late)
+    with pytest.raises(ChildError, match="more than 0 seconds|ended with status"):
+        run_in_child(function("return b''"), bytes(size), **GENEROUS | {"seconds": 0})
 
 
 def test_a_crash_is_an_error(function):
