@@ -17,13 +17,7 @@ from onnx import TensorProto, helper
 
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.batch_axis import FixedBatch, fixed_batch, free_batch
-from onnxscape.graph.canonical import canonical as canonical_form
-
-
-def canonical(proto):
-    """Return the graph of a model's canonical form."""
-    return canonical_form(proto).model
-
+from onnxscape.graph.canonical import canonical
 
 MODELS = Path(__file__).parents[2] / "exporters" / "models"
 
