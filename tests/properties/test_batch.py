@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from onnxscape.graph.batch_axis import free_batch
-from onnxscape.graph.canonical import canonical
+from onnxscape.graph.canonical import canonical as canonical_form
+
+
+def canonical(proto):
+    """Return the graph of a model's canonical form."""
+    return canonical_form(proto).model
 
 
 @dataclass

@@ -65,7 +65,7 @@ def test_a_child_that_dies_before_it_is_given_its_argument(size, function, monke
         feed(child, data)
 
     monkeypatch.setattr(limited_child, "_feed", feed_late)
-    with pytest.raises(ChildError, match="more than 0 seconds|ended with status"):
+    with pytest.raises(ChildError, match=r"more than 0 seconds|ended with status"):
         run_in_child(function("return b''"), bytes(size), **GENEROUS | {"seconds": 0})
 
 

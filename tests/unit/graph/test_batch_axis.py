@@ -17,7 +17,13 @@ from onnx import TensorProto, helper
 
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.batch_axis import FixedBatch, fixed_batch, free_batch
-from onnxscape.graph.canonical import canonical
+from onnxscape.graph.canonical import canonical as canonical_form
+
+
+def canonical(proto):
+    """Return the graph of a model's canonical form."""
+    return canonical_form(proto).model
+
 
 MODELS = Path(__file__).parents[2] / "exporters" / "models"
 
@@ -39,10 +45,6 @@ def node(op, inputs, outputs="y", **attributes):
     outputs = outputs.split()
     inputs = ["" if name == "_" else name for name in inputs.split()]
     return helper.make_node(op, inputs, outputs, name=f"make {outputs[0]}", **attributes)
-
-
-def canonical_model(model):
-    return canonical(model).model
 
 
 def between(*nodes):
@@ -474,7 +476,7 @@ def in_pieces(run_model, model, feeds, size):
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_freed_model_gives_every_sample_its_own_output(name, batch, make_model, run_model):
     case = RIGHT[name]
-    model = canonical_model(exported(case, batch, make_model))
+    model = canonical(exported(case, batch, make_model))
     assert free_batch(model) == FixedBatch(batch, dynamic=True)
     freed = ir.to_proto(model)
     feeds = arrays(case, 6)
@@ -768,7 +770,7 @@ def test_where_samples_see_each_other_the_model_is_left_as_it_is(
 ):
     case = WRONG[name]
     file = exported(case[:4], batch, make_model)
-    model = canonical_model(file)
+    model = canonical(file)
     before = ir.to_proto(model).SerializeToString()
     found = free_batch(model)
     assert (found.size, found.dynamic) == (batch, False)
@@ -786,7 +788,7 @@ def test_where_samples_see_each_other_the_model_is_left_as_it_is(
 
 def test_the_reason_names_the_node(make_model):
     case = WRONG["torn apart"]
-    found = fixed_batch(canonical_model(exported(case[:4], 3, make_model)))
+    found = fixed_batch(canonical(exported(case[:4], 3, make_model)))
     assert str(found) == (
         "exported for batches of 3 only; run in pieces of 3: Reshape 'make y' tears "
         "samples apart: [3, 4] becomes [4, 3]"
@@ -795,7 +797,7 @@ def test_the_reason_names_the_node(make_model):
 
 
 def test_looking_does_not_change_the_model(make_model):
-    model = canonical_model(exported(RIGHT["a target with the batch size"], 3, make_model))
+    model = canonical(exported(RIGHT["a target with the batch size"], 3, make_model))
     before = ir.to_proto(model).SerializeToString()
     assert fixed_batch(model) == FixedBatch(3, dynamic=True)
     assert ir.to_proto(model).SerializeToString() == before
@@ -803,20 +805,20 @@ def test_looking_does_not_change_the_model(make_model):
 
 def test_a_model_of_any_batch_is_not_fixed(make_model):
     model = make_model([node("Relu", "x")], {"x": ["batch", 4]}, {"y": ["batch", 4]}, {})
-    assert fixed_batch(canonical_model(model)) is None
-    assert free_batch(canonical_model(model)) is None
+    assert fixed_batch(canonical(model)) is None
+    assert free_batch(canonical(model)) is None
 
 
 def test_inputs_of_free_and_fixed_batch_go_together(make_model, run_model):
     inputs = {"x": [2, 4], "z": ["n", 4]}
-    model = canonical_model(make_model([node("Add", "x z")], inputs, {"y": [2, 4]}, {}))
+    model = canonical(make_model([node("Add", "x z")], inputs, {"y": [2, 4]}, {}))
     assert free_batch(model) == FixedBatch(2, dynamic=True)
     feeds = {"x": ramp(5, 4), "z": -ramp(5, 4)}
     assert not run_model(ir.to_proto(model), feeds)[0].any()
 
 
 def test_inputs_of_two_batch_sizes_are_refused(make_model):
-    model = canonical_model(
+    model = canonical(
         make_model([node("Add", "x z")], {"x": [2, 4], "z": [1, 4]}, {"y": [2, 4]}, {})
     )
     with pytest.raises(UnsupportedModelError, match=r"first axes differ: 'x' 2, 'z' 1"):
@@ -838,7 +840,7 @@ def test_graphs_within_nodes_are_not_followed(op, make_model):
         body.output.insert(0, helper.make_tensor_value_info("k", TensorProto.BOOL, []))
         inner = helper.make_node("Loop", ["m", "c", "x"], ["y"], name="n", body=body)
     tensors = {"c": np.array(True), "m": ints(1)[0]}
-    model = canonical_model(make_model([inner], {"x": [1, 4]}, {"y": None}, tensors))
+    model = canonical(make_model([inner], {"x": [1, 4]}, {"y": None}, tensors))
     assert (
         fixed_batch(model).reason == f"{op} 'n' runs a graph of its own, which is not followed"
     )
@@ -852,7 +854,7 @@ def test_unknown_operators_let_no_batch_through(make_model):
         {},
     )
     model.opset_import.append(helper.make_opsetid("some.where", 1))
-    assert "Relu 'n' is an operator of which" in fixed_batch(canonical_model(model)).reason
+    assert "Relu 'n' is an operator of which" in fixed_batch(canonical(model)).reason
 
 
 @pytest.mark.parametrize("perm", [None, [1, 0, 2]])
@@ -860,7 +862,7 @@ def test_an_output_without_the_batch_in_front_is_refused(perm, make_model):
     nodes = [node("Transpose", "x", perm=perm)] if perm else [node("Abs", "w")]
     model = make_model(nodes, {"x": [1, 4, 5]}, {"y": None}, {"w": W4})
     expected = "output 'y' does not have the samples on its first axis"
-    assert fixed_batch(canonical_model(model)).reason == expected
+    assert fixed_batch(canonical(model)).reason == expected
 
 
 def test_sizes_of_other_axes_may_be_unknown(make_model, run_model):
@@ -876,7 +878,7 @@ def test_sizes_of_other_axes_may_be_unknown(make_model, run_model):
     ]
     tensors = {"one": ints(1), "heads": ints(2, 3), "six": ints(6)}
     file = make_model(nodes, {"x": [1, "time", 6]}, {"y": None}, tensors)
-    model = canonical_model(file)
+    model = canonical(file)
     assert free_batch(model) == FixedBatch(1, dynamic=True)
     feeds = {"x": weight(4, 5, 6)}
     truth = in_pieces(run_model, file, feeds, 1)
@@ -892,7 +894,7 @@ def test_names_of_weights_stay_and_stale_shapes_go(make_model):
     assert any(
         d.dim_value == 9 for v in file.graph.value_info for d in v.type.tensor_type.shape.dim
     )
-    model = canonical_model(file)
+    model = canonical(file)
     free_batch(model)
     proto = ir.to_proto(model)
     assert "w" in {tensor.name for tensor in proto.graph.initializer}
@@ -910,7 +912,7 @@ def test_squeezing_whatever_has_size_one_spares_a_last_batch_of_one(
     file = make_model(
         [node("Squeeze", "x")], {"x": [3, 1, 4, 1]}, {"y": None}, {}, opset=opset
     )
-    model = canonical_model(file)
+    model = canonical(file)
     assert free_batch(model) == FixedBatch(3, dynamic=True)
     for count in (1, 3, 5):
         x = weight(count, 1, 4, 1)
@@ -919,7 +921,7 @@ def test_squeezing_whatever_has_size_one_spares_a_last_batch_of_one(
 
 
 def test_squeezing_a_batch_of_one_away_is_refused(make_model):
-    model = canonical_model(make_model([node("Squeeze", "x")], {"x": [1, 4]}, {"y": None}, {}))
+    model = canonical(make_model([node("Squeeze", "x")], {"x": [1, 4]}, {"y": None}, {}))
     assert fixed_batch(model).reason == "Squeeze 'make y' drops the batch axis"
 
 
@@ -933,7 +935,7 @@ def test_places_that_sizes_leave_open_are_tried_one_after_the_other(make_model, 
     )
     tensors = {"heads": ints(1, 1, 8), "one": ints(1)}
     file = make_model(nodes, {"x": [1, 8]}, {"y": None}, tensors)
-    model = canonical_model(file)
+    model = canonical(file)
     assert free_batch(model) == FixedBatch(1, dynamic=True)
     feeds = {"x": weight(5, 8)}
     np.testing.assert_array_equal(run_model(ir.to_proto(model), feeds)[0], feeds["x"])
@@ -942,7 +944,7 @@ def test_places_that_sizes_leave_open_are_tried_one_after_the_other(make_model, 
 @pytest.mark.parametrize("fixture", ["cnn_torch_legacy_batch1", "cnn_torch_dynamo_batch5"])
 def test_exporters_files_of_fixed_batch_are_freed(fixture, run_model):
     file = onnx.load(MODELS / f"{fixture}.onnx")
-    model = canonical_model(file)
+    model = canonical(file)
     found = free_batch(model)
     assert found.dynamic
     feeds = {"input": weight(10, 1, 8, 8)}
