@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from onnxscape.graph.batch_axis import free_batch
-from onnxscape.graph.canonical import canonical as canonical_form
-
-
-def canonical(proto):
-    """Return the graph of a model's canonical form."""
-    return canonical_form(proto).model
+from onnxscape.graph.canonical import canonical
 
 
 @dataclass
@@ -240,7 +235,7 @@ def test_a_freed_chain_gives_what_the_file_gives_in_pieces(make_model, run_model
             {"y": None},
             chain.tensors,
         )
-        model = canonical(file)
+        model = canonical(file).model
         found = free_batch(model)
         freed[found.dynamic] += 1
         if not found.dynamic:
