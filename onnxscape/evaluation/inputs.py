@@ -191,6 +191,7 @@ def _samples_and_objective(
         samples=_sample_count(request, len(dataset)),
         **wanted_labels(name, probe, request),
     )
+    _note_raw_bytes(dataset, samples, observer)
     objective = make_objective(
         request,
         name,
@@ -212,6 +213,19 @@ def _without_weights(dataset: Dataset, file: ModelFile) -> Dataset:
         return dataset
     fields = {n: array for n, array in dataset.fields.items() if n != SAMPLE_WEIGHT}
     return replace(dataset, fields=fields)
+
+
+def _note_raw_bytes(dataset: Dataset, samples: Samples, observer: Observer) -> None:
+    """Tell of bytes that are fed to a model which may have been trained on fractions."""
+    for field, array in dataset.fields.items():
+        name = field if field in samples.inputs else next(iter(samples.inputs))
+        step = samples.preprocessing.get(name)
+        scaled = isinstance(step, Mapping) and step.get("scale") != 1.0
+        if array.dtype == np.uint8 and samples.inputs[name].dtype.kind == "f" and not scaled:
+            observer.note(
+                f"{field!r} holds bytes, fed as numbers from 0 to 255; if the model was "
+                "trained on 0 to 1, say --scale unit"
+            )
 
 
 def _output(

@@ -266,9 +266,10 @@ def _metrics(
     wanted = {ACCURACY} if request.metrics is None else set(request.metrics)
     unknown = sorted(m for m in wanted - {*available, *always} if not is_file(m))
     if unknown and request.metrics is not None:
+        expected = f"--metric from {', '.join(available)}, or" if available else "--metric as"
         raise UsageError(
-            f"expected --metric from {', '.join(available) or 'none'} with --loss {name}, or "
-            f"a file such as metric.onnx, got {', '.join(unknown)}"
+            f"expected {expected} a file such as metric.onnx with the loss {name}, got "
+            f"{', '.join(unknown)}"
         )
     own = tuple(metric for metric in available if metric in wanted)
     return (*own, *always, *(metric for metric in custom if metric != "loss"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.loss import class_axes, same_values
+from onnxscape.core.loss import IGNORE_INDEX, class_axes, same_values
 from onnxscape.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def propose(
     if probe.per_batch:
         return "none", "the output is one number for a whole batch"
     values = probe.values
+    if _own_tokens(probe, labelled=labels is not None):
+        return (
+            "next-token",
+            "the output scores tokens, and there are no labels but the input's own",
+        )
     if labels is None:
         if values.size == len(values):
             return "none", "the data has no labels, and the output is one number per sample"
@@ -46,6 +51,26 @@ def propose(
             "none takes the mean output as the loss, next-token the input's own tokens"
         )
     return _by_labels(probe, labels, class_axis)
+
+
+def _own_tokens(probe: Probe, *, labelled: bool) -> bool:
+    """Return whether tokens are scored, and the labels, if any, are the tokens themselves."""
+    if probe.values.ndim != 3:
+        return False
+    labels, scored = probe.samples.labels, probe.values.shape[2]
+    tokens = [
+        array
+        for array in probe.samples.inputs.values()
+        if array.dtype.kind in "iu"
+        and array.shape == probe.values.shape[:2]
+        and array.max() < scored
+    ]
+    if not labelled or labels is None:
+        return len(tokens) == 1 and not labelled
+    return any(
+        array.shape == labels.shape and ((array == labels) | (labels == IGNORE_INDEX)).all()
+        for array in tokens
+    )
 
 
 def _by_labels(probe: Probe, labels: NDArray[Any], class_axis: int | None) -> tuple[str, str]:

@@ -144,7 +144,7 @@ def outline(
         The outline.
     """
     moved = [p for p in inputs.parameters if p.name in inputs.moved]
-    trainable = [p for p in inputs.parameters if p.role in TRAINABLE]
+    staying = [p for p in inputs.parameters if p.role in TRAINABLE and p not in moved]
     losses = [m["loss"] for key, m in results.items() if min(key) >= 0]
     losses = [loss for loss in losses if math.isfinite(loss)]
     request, plan, device = inputs.request, engine.plan, engine.device
@@ -161,7 +161,7 @@ def outline(
         model=inputs.file.name,
         moved=len(moved),
         elements=sum(p.values.size for p in moved),
-        others=len(trainable) - len(moved),
+        others=len(staying),
         directions=directions,
         loss=inputs.objective.text,
         data=f"{inputs.samples.name}: {_preprocessing(inputs.samples.preprocessing)}",

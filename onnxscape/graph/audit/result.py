@@ -11,7 +11,7 @@ from onnxscape.core.parameter import TRAINABLE, Role
 from onnxscape.graph.audit.text import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from onnxscape.core.samples import TensorSignature
     from onnxscape.graph.audit.concern import Concern
@@ -145,7 +145,8 @@ class Totals:
         perturbed_tensors: Number of those that move.
         perturbed_values: Number of values in them.
         filters: Number of filters in them.
-        trainable_values: Number of values in weights, biases and normalization parameters.
+        trainable_values: Number of values in weights, biases and normalization parameters, and
+            in whatever else moves.
         roles: Role to the number of tensors and of values that have it.
     """
 
@@ -158,7 +159,7 @@ class Totals:
     roles: Mapping[Role, tuple[int, int]]
 
     @classmethod
-    def of(cls, parameters: Iterable[AuditedParameter]) -> Totals:
+    def of(cls, parameters: Collection[AuditedParameter]) -> Totals:
         """Sum up.
 
         Args:
@@ -181,7 +182,9 @@ class Totals:
             perturbed_tensors=len(moved),
             perturbed_values=sum(p.values for p in moved),
             filters=sum(p.filters or 0 for p in moved),
-            trainable_values=sum(values[role] for role in TRAINABLE),
+            trainable_values=sum(
+                p.values for p in parameters if p.perturbed or p.role in TRAINABLE
+            ),
             roles={role: (tensors[role], values[role]) for role in Role},
         )
 

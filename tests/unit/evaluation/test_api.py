@@ -191,10 +191,10 @@ def test_an_unknown_option_is_refused(evaluate, name):
         ({"normalize": "bn"}, "normalize to be one of filter, .*got 'bn'"),
         ({"ignore": "bias"}, "ignore to be one of biasbn, none, got 'bias'"),
         ({"loss": "hinge"}, "--loss as one of cross-entropy, nll, .*, got 'hinge'"),
-        ({"metrics": ("top9",)}, "from accuracy, top5, error with .*, got top9"),
+        ({"metrics": ("top9",)}, "from accuracy, top5, error, or a file .*, got top9"),
         (
             {"loss": "mse", "metrics": ("error",)},
-            "from none with --loss mse, or a file .*error",
+            "--metric as a file .* with the loss mse, got error",
         ),
         ({"loss": "mse", "ignore_index": 0}, "--ignore-index means nothing for the loss mse"),
         ({"loss": "mae", "class_axis": 1}, "--class-axis means nothing for the loss mae"),

@@ -80,3 +80,30 @@ def test_values_that_are_not_finite_are_no_probabilities():
     spoiled[0, 0] = np.nan
     assert proposed(spoiled, CLASSES, "Div") == "cross-entropy"
     assert proposed(spoiled, CLASSES, "Softmax") == "log-loss"
+
+
+TOKENS = RNG.integers(0, 5, (4, 6))
+
+
+@pytest.mark.parametrize(
+    ("labels", "scored", "loss"),
+    [
+        (None, 5, "next-token"),
+        (TOKENS, 5, "next-token"),
+        (np.where(TOKENS == 2, -100, TOKENS), 5, "next-token"),
+        (TOKENS[:, ::-1], 5, "cross-entropy"),
+        (TOKENS % 3, 5, "cross-entropy"),
+    ],
+)
+def test_labels_that_are_the_inputs_own_tokens_are_those_to_come(labels, scored, loss):
+    samples = Samples({"ids": TOKENS}, labels, 4, "data", "0" * 64)
+    values = np.float32(RNG.standard_normal((4, 6, scored)))
+    probe = Probe("out", values, {"out": values}, False, "MatMul", samples)
+    assert propose(probe, labels, None)[0] == loss
+
+
+def test_states_of_tokens_are_no_scores():
+    samples = Samples({"ids": TOKENS}, None, 4, "data", "0" * 64)
+    values = np.float32(RNG.standard_normal((4, 6, 3)))  # less than there are tokens
+    with pytest.raises(DataError, match="no labels"):
+        propose(Probe("out", values, {"out": values}, False, None, samples), None, None)
