@@ -135,7 +135,6 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         inputs.delta,
         inputs.eta,
         {**few.inputs, **few.constants},
-        output=loss.output,
         elsewhere=device.kind != "cpu",
     )
     return Engine(evaluator, plan, device, threads)

@@ -48,7 +48,7 @@ class ConstantSessions:
     ) -> None:
         self._model = prepared.with_external_weights()
         self._results = result_names(prepared)
-        self._output = prepared.output
+        self._outputs = list(prepared.head.reads)
         self._path = WeightPath(prepared, delta, eta)
         self._batches = batches(samples, prepared, batch, pad=pad)
         self._prepared = prepared
@@ -69,21 +69,23 @@ class ConstantSessions:
         session = self._session(alpha, beta)
         collector = Collector(self._prepared, self._samples)
         for batch in self._batches:
-            collector.add(run(session, self._results, batch.feeds), batch.count)
+            results = run(session, self._results, batch.feeds)
+            collector.add(results, batch.count, batch.rows)
         return collector.summary()
 
-    def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
-        """Return the model's own output for the first batch.
+    def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
+        """Return the model's own outputs that the heads read, for the first batch.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
 
         Returns:
-            [batch, ...].
+            Output name to values [batch, ...].
         """
         session = self._session(alpha, beta)
-        return run(session, [self._output], self._batches[0].feeds)[0]
+        values = run(session, self._outputs, self._batches[0].feeds)
+        return dict(zip(self._outputs, values, strict=True))
 
     def estimate(self) -> float:
         """Return how many seconds one point is going to take.

@@ -38,12 +38,15 @@ class PointEvaluator(Protocol):
             beta: Step along eta.
         """
 
-    def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
-        """Return the model's own output for the first batch [batch, ...].
+    def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
+        """Return the model's own outputs that the heads read, for the first batch.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
+
+        Returns:
+            Output name to values [batch, ...].
         """
 
     def estimate(self) -> float:
@@ -57,10 +60,12 @@ class Batch:
     Attributes:
         feeds: Arrays by input name, the labels' among them.
         count: Number of samples; rows behind them only fill the batch.
+        rows: Number of rows that are fed.
     """
 
     feeds: Mapping[str, NDArray[np.generic]]
     count: int
+    rows: int
 
 
 def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) -> list[Batch]:
@@ -91,7 +96,7 @@ def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) 
         feeds = {name: array[start : start + size] for name, array in arrays.items()}
         count = min(size, len(samples) - start)
         full = filled_up(feeds, size) if pad else feeds
-        cut.append(Batch({**full, **samples.constants}, count))
+        cut.append(Batch({**full, **samples.constants}, count, size if pad else count))
     return cut
 
 
@@ -199,11 +204,31 @@ class Collector:
         self._values = [np.empty(len(samples)) for _ in self._head.results]
         self._filled = 0
 
-    def add(self, results: list[NDArray[Any]], count: int) -> None:
-        """Take the outputs of one batch, of which the first `count` rows are samples."""
-        rows = slice(self._filled, self._filled + count)
-        for values, result in zip(self._values, results, strict=True):
-            values[rows] = result[:count, 0]  # a loss of the whole batch is every sample's
+    def add(self, results: list[NDArray[Any]], count: int, rows: int) -> None:
+        """Take the outputs of one batch.
+
+        Args:
+            results: One per result of the head, float64 [rows, 1]; [1, 1] is the loss of a
+                whole batch.
+            count: Number of rows that are samples; those behind them only fill the batch.
+            rows: Number of rows that were fed.
+
+        Raises:
+            UnsupportedModelError: If a result has another shape: its rows are no samples.
+        """
+        to = slice(self._filled, self._filled + count)
+        for values, result, made in zip(
+            self._values, results, self._head.results, strict=True
+        ):
+            whole = self._head.loss.per_batch and made.name == "loss"
+            if result.shape != (1 if whole else rows, 1):
+                raise UnsupportedModelError(
+                    f"expected the {made.name} of a batch of {rows} samples as "
+                    f"{'one number' if whole else 'one number per sample'}, "
+                    f"[{1 if whole else rows}, 1], got {list(result.shape)}; compute it from "
+                    "each sample alone, for any number of samples"
+                )
+            values[to] = result[:count, 0]  # a loss of the whole batch is every sample's
         self._filled += count
 
     def summary(self) -> dict[str, float]:

@@ -52,7 +52,7 @@ class OverridingInputs:
         self._session = open_session(
             prepared.with_overridable_weights(), device, session_options(threads)
         )
-        self._output = prepared.output
+        self._outputs = list(prepared.head.reads)
         self._results = result_names(prepared)
         self._path = WeightPath(prepared, delta, eta)
         self._weights = [self._buffer(weight.copy()) for weight in self._path.at(0.0, 0.0)]
@@ -60,9 +60,9 @@ class OverridingInputs:
         self._samples = samples
         # cuDNN plans anew whenever a shape changes: one shape for all batches on a GPU.
         cut = batches(samples, prepared, batch, pad=pad or device.kind == "cuda")
-        self._counts = [part.count for part in cut]
+        self._sizes = [(part.count, part.rows) for part in cut]
         # Rows that are there for the GPU's sake only are not handed out.
-        self._rows = batch if pad else self._counts[0]
+        self._rows = batch if pad else cut[0].count
         self._feeds = [
             {
                 name: self._buffer(np.ascontiguousarray(array))
@@ -85,23 +85,26 @@ class OverridingInputs:
         """
         self._move(alpha, beta)
         collector = Collector(self._prepared, self._samples)
-        for binding, count in zip(self._bindings, self._counts, strict=True):
-            collector.add(self._run(binding), count)
+        for binding, (count, rows) in zip(self._bindings, self._sizes, strict=True):
+            collector.add(self._run(binding), count, rows)
         return collector.summary()
 
-    def outputs(self, alpha: float, beta: float) -> NDArray[Any]:
-        """Return the model's own output for the first batch.
+    def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
+        """Return the model's own outputs that the heads read, for the first batch.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
 
         Returns:
-            [batch, ...].
+            Output name to values [batch, ...].
         """
         self._move(alpha, beta)
-        output = self._run(self._bind(self._feeds[0], [self._output]))[0]
-        return output[: self._rows] if output.ndim else output
+        values = self._run(self._bind(self._feeds[0], self._outputs))
+        return {
+            name: array[: self._rows] if array.ndim else array
+            for name, array in zip(self._outputs, values, strict=True)
+        }
 
     def estimate(self) -> float:
         """Return how many seconds one point is going to take.

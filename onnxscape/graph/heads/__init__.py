@@ -14,7 +14,6 @@ import numpy as np
 from onnxscape.core.loss import (
     CLAMPED,
     CUSTOM,
-    IGNORE_INDEX,
     LABELS_OF,
     Labels,
     Loss,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from onnxscape.graph.model_file import ModelFile
 
 __all__ = [
-    "IGNORE_INDEX",
     "LABELS",
     "LossHead",
     "Result",
@@ -73,11 +71,13 @@ class LossHead:
         loss: What is computed.
         label_type: Element type of the input `LABELS`; None if there is none.
         results: What leaves the graph, the loss first.
+        reads: The model's own outputs that they are computed from, the loss's first.
     """
 
     loss: Loss
     label_type: np.dtype[np.generic] | None
     results: tuple[Result, ...]
+    reads: tuple[str, ...]
 
 
 def graft_heads(
@@ -123,7 +123,9 @@ def graft_heads(
         Result(name, head.output(values[name], name), _over(name, loss, custom))
         for name in ("loss", *loss.metrics)
     )
-    return LossHead(loss, label_type, results)
+    asked = [signature.name for file in custom.values() for signature in file.inputs]
+    reads = dict.fromkeys([loss.output, *(name for name in asked if name in outputs)])
+    return LossHead(loss, label_type, results, tuple(reads))
 
 
 def _own_results(

@@ -105,7 +105,7 @@ def custom_result(
         labels: The labels, of whatever type; None if there are none.
 
     Returns:
-        Its output as float64 [batch, 1].
+        Its output as float64 [batch, 1], if it gives one number per sample as it must.
 
     Raises:
         UnsupportedModelError: If its operators mean something else in the model's operator
@@ -139,7 +139,8 @@ def custom_result(
         )
         head.append(copy)
         values |= zip(node.outputs, copy.outputs, strict=True)
-    return head.reshape(head.cast(values[model.graph.outputs[0]]), -1, 1)
+    # Not [-1, 1]: rows that are no samples must show.
+    return head.reshape(head.cast(values[model.graph.outputs[0]]), 0, -1)
 
 
 def _bring_opsets_together(head: Builder, model: ir.Model, file: ModelFile) -> None:

@@ -95,8 +95,10 @@ def test_a_model_freed_from_its_batch_takes_any(case, case_of, reference, fixed_
 def test_the_outputs_are_those_of_the_first_batch(case, strategy):
     small, large = (case.make(strategy, batch=n) for n in (5, 300))
     outputs = small.outputs(0.5, 0.5)
-    assert outputs.shape == (5, 10)
-    np.testing.assert_allclose(outputs, large.outputs(0.5, 0.5)[:5], rtol=1e-5, atol=1e-5)
+    assert list(outputs) == ["logits"]
+    assert outputs["logits"].shape == (5, 10)
+    expected = large.outputs(0.5, 0.5)["logits"][:5]
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
 @both
@@ -157,13 +159,22 @@ def test_padded_rows_are_not_collected(case):
     )
     collector = Collector(case.prepared, three)
     rows = np.array([[1.0], [2.0], [9.0]]), np.array([[1.0], [0.0], [1.0]])
-    collector.add([*rows], 2)
-    collector.add([*rows], 1)
+    collector.add([*rows], 2, 3)
+    collector.add([*rows], 1, 3)
     assert collector.summary() == {
         "loss": pytest.approx(4 / 3),
         "loss_stderr": 0.0,
         "accuracy": pytest.approx(2 / 3),
     }
+
+
+@pytest.mark.parametrize("shape", [(9, 1), (3, 3), (1, 1), (3,)])
+def test_results_whose_rows_are_no_samples_are_refused(case, shape):
+    collector = Collector(case.prepared, case.samples)
+    with pytest.raises(
+        UnsupportedModelError, match=r"the accuracy of a batch of 3 .*\[3, 1\]"
+    ):
+        collector.add([np.zeros((3, 1)), np.zeros(shape)], 3, 3)
 
 
 def test_only_what_is_asked_for_leaves_the_graph(case):

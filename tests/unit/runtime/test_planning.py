@@ -124,4 +124,4 @@ def test_the_evaluator_is_the_one_the_plan_names(case, strategy, kind):
         plan, case.prepared, case.samples, case.delta, case.eta, device=CPU, threads=1
     )
     assert type(evaluator) is kind
-    assert len(evaluator.outputs(0.0, 0.0)) == plan.batch
+    assert len(evaluator.outputs(0.0, 0.0)["logits"]) == plan.batch

@@ -8,8 +8,10 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
+from onnxscape.core.direction import random_direction
 from onnxscape.errors import SelfTestError
 from onnxscape.graph.model_file import read_model
+from onnxscape.graph.prepared import analyse
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
 from onnxscape.runtime.overriding_inputs import OverridingInputs
@@ -25,7 +27,10 @@ class Sabotaged:
         self._change = change
 
     def outputs(self, alpha, beta):
-        return self._change(self._evaluator.outputs, alpha, beta)
+        def run(*point):
+            return self._evaluator.outputs(*point)["logits"]
+
+        return {"logits": self._change(run, alpha, beta)}
 
 
 @pytest.fixture
@@ -41,7 +46,6 @@ def check(case):
             case.delta,
             case.eta,
             feeds,
-            output=case.prepared.output,
         )
 
     return run
@@ -72,7 +76,7 @@ def test_fewer_samples_than_a_gpus_batch_pass(case, check, monkeypatch):
         batch=4096,
         threads=1,
     )
-    assert len(evaluator.outputs(0.0, 0.0)) == 300
+    assert len(evaluator.outputs(0.0, 0.0)["logits"]) == 300
     check(evaluator, samples=300)
     expected = case.make(OverridingInputs).evaluate(0.5, 0.5)
     assert evaluator.evaluate(0.5, 0.5) == pytest.approx(expected, rel=1e-6)
@@ -143,6 +147,62 @@ def test_the_same_infinities_pass():
     compare(np.full((1, 2), np.nan), np.full((1, 2), np.nan), "here")
 
 
+# --- several outputs ------------------------------------------------------------------------
+
+
+class Several:
+    """An evaluator that computes `out`, `other` and `best` from x at any weights, by numpy."""
+
+    def __init__(self, x, weight, delta, **changes):
+        self._x, self._weight, self._delta, self._changes = x, weight, delta, changes
+
+    def outputs(self, alpha, _beta):
+        out = self._x @ (self._weight + np.float32(alpha) * self._delta)
+        values = {"out": out, "other": -out, "best": out.argmax(axis=1)}
+        return {n: self._changes.get(n, lambda v, _: v)(v, alpha) for n, v in values.items()}
+
+
+@pytest.fixture
+def check_several(make_model):
+    """Runs the self-test of a dense layer with three outputs on numpy's numbers, changed."""
+    random = np.random.default_rng(8)
+    x, weight = (np.float32(random.standard_normal(shape)) for shape in ((60, 4), (4, 3)))
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["out"]),
+        onnx.helper.make_node("Neg", ["out"], ["other"]),
+        onnx.helper.make_node("ArgMax", ["out"], ["best"], axis=1, keepdims=0),
+    ]
+    outputs = {"out": ["n", 3], "other": ["n", 3], "best": ["n"]}
+    types = {"best": onnx.TensorProto.INT64}
+    file = read_model(make_model(nodes, {"x": ["n", 4]}, outputs, {"w": weight}, types=types))
+    parameters, _ = analyse(file)
+    delta = random_direction(parameters, seed=1, axis=0)
+    user = UserModel(file=file, device=find_device("cpu"), threads=1)
+
+    def run(**changes):
+        evaluator = Several(x, weight, delta.tensors["w"], **changes)
+        self_test(evaluator, user, parameters, delta, None, {"x": x})
+
+    return run
+
+
+def test_several_right_outputs_pass(check_several):
+    check_several()
+
+
+def test_an_output_is_compared_that_only_a_graph_reads(check_several):
+    with pytest.raises(SelfTestError, match=r"at the center, output 'other'"):
+        check_several(other=lambda values, _alpha: values * np.float32(1.001))
+    with pytest.raises(SelfTestError, match=r"at alpha = 0.25, .* output 'other'"):
+        check_several(other=lambda values, alpha: values * (1 + np.float32(alpha)))
+
+
+def test_few_whole_numbers_may_be_on_the_other_side_of_a_step(check_several):
+    check_several(best=lambda values, _: np.where(np.arange(60) < 3, values + 1, values))
+    with pytest.raises(SelfTestError, match=r"output 'best': 4 of 60 whole numbers differ"):
+        check_several(best=lambda values, _: np.where(np.arange(60) < 4, values + 1, values))
+
+
 # --- files that round otherwise -----------------------------------------------------------
 
 
@@ -175,7 +235,6 @@ def check_half(half, case_of):
             case.delta,
             case.eta,
             feeds,
-            output=case.prepared.output,
         )
 
     return run
