@@ -14,6 +14,7 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── UnsupportedModelError (TypeError)    a valid model that cannot be handled
     │   └── NoParametersError                a valid model without anything to move
     ├── DeviceError (RuntimeError)           a device that is not there
+    │   └── OutOfMemoryError (MemoryError)   a device without enough memory
     ├── SelfTestError (ArithmeticError)      our evaluation differs from the user's file
     ├── SurfaceFileError (ValueError)        a file that is no readable surface
     ├── OutputError (OSError)                an output that cannot be written
@@ -34,6 +35,7 @@ __all__ = [
     "ModelFileError",
     "NoParametersError",
     "OnnxscapeError",
+    "OutOfMemoryError",
     "OutputBusyError",
     "OutputError",
     "SelfTestError",
@@ -96,6 +98,10 @@ class NoParametersError(UnsupportedModelError):
 
 class DeviceError(OnnxscapeError, RuntimeError):
     """A device that is not there, or that ONNX Runtime cannot use."""
+
+
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device that has not enough memory for a batch."""
 
 
 class SelfTestError(OnnxscapeError, ArithmeticError):

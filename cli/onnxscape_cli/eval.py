@@ -20,7 +20,7 @@ from onnxscape.evaluation.report import EvaluationInterrupted, Report
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
 from onnxscape.plots import save_all
-from onnxscape.runtime.planning import STRATEGIES
+from onnxscape.runtime.strategies import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
 from onnxscape_cli.model_options import model_options
 from onnxscape_cli.sections import SectionedCommand, section

@@ -7,7 +7,8 @@ them, which it cannot do with inputs. That saves far more than making a session 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import onnxruntime as ort
 
@@ -17,11 +18,13 @@ from onnxscape.runtime.evaluator import (
     batches,
     extrapolated,
     result_names,
+    unless_stopped,
 )
 from onnxscape.runtime.sessions import open_session, run, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from threading import Event
 
     from numpy.typing import NDArray
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 class ConstantSessions:
     """A `PointEvaluator` that makes one session per point."""
+
+    concurrent = True
 
     def __init__(
         self,
@@ -56,19 +61,32 @@ class ConstantSessions:
         self._device = device
         self._threads = threads
 
-    def evaluate(self, alpha: float, beta: float) -> Mapping[str, float]:
+    def with_threads(self, threads: int) -> Self:
+        """Return the same evaluator with another number of threads within one operator.
+
+        Args:
+            threads: The number.
+        """
+        other = copy(self)
+        other._threads = threads  # noqa: SLF001 - its own kind
+        return other
+
+    def evaluate(
+        self, alpha: float, beta: float, stop: Event | None = None
+    ) -> Mapping[str, float]:
         """Return the metrics of one point.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
+            stop: When set, the point is given up before its next batch.
 
         Returns:
             Metric name to value.
         """
         session = self._session(alpha, beta)
         collector = Collector(self._prepared, self._samples)
-        for batch in self._batches:
+        for batch in unless_stopped(self._batches, stop):
             results = run(session, self._results, batch.feeds)
             collector.add(results, batch.count, batch.rows)
         return collector.summary()

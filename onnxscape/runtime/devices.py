@@ -15,9 +15,10 @@ import onnx
 import onnxruntime as ort
 
 from onnxscape.errors import DeviceError
+from onnxscape.runtime.device_memory import cuda_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _CUDA_OPTIONS = {
     # Without this ONNX Runtime computes float32 convolutions in TF32 (10 bits of mantissa).
@@ -47,11 +48,21 @@ class Device:
         return "CUDAExecutionProvider" if self.kind == "cuda" else "CPUExecutionProvider"
 
     @property
-    def providers(self) -> list[str | tuple[str, dict[str, Any]]]:
-        """What `InferenceSession` takes."""
+    def memory(self) -> tuple[str, int]:
+        """Where its buffers lie, as ONNX Runtime names it."""
+        return ("cuda", self.index) if self.kind == "cuda" else ("cpu", 0)
+
+    def providers(
+        self, settings: Mapping[str, str] | None = None
+    ) -> list[str | tuple[str, dict[str, Any]]]:
+        """Return what `InferenceSession` takes.
+
+        Args:
+            settings: Options of the provider besides our own; a CPU has none.
+        """
         if self.kind == "cpu":
             return [self.provider]
-        options = {"device_id": str(self.index)} | _CUDA_OPTIONS
+        options = {"device_id": str(self.index), **_CUDA_OPTIONS, **(settings or {})}
         return [(self.provider, options), "CPUExecutionProvider"]
 
     @property
@@ -133,7 +144,7 @@ def _cuda_problem(index: int, gpus: Sequence[str]) -> str | None:
         session = ort.InferenceSession(
             _tiny_model(),
             _silent(),
-            providers=Device("cuda", index, "").providers,
+            providers=Device("cuda", index, "").providers(),
             enable_fallback=False,
         )
     except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
@@ -156,13 +167,10 @@ def _driver_gpus() -> list[str]:
     Returns:
         Names of the GPUs, in the driver's order; none without a driver.
     """
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        with contextlib.suppress(OSError):
-            driver = ctypes.CDLL(library)
-            count = ctypes.c_int()
-            if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-                return [_gpu_name(driver, index) for index in range(count.value)]
-    return []
+    driver, count = cuda_driver(), ctypes.c_int()
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    return [_gpu_name(driver, index) for index in range(count.value)]
 
 
 def _gpu_name(driver: ctypes.CDLL, index: int) -> str:

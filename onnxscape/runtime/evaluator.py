@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from onnxscape.core.perturbation import displaced
 from onnxscape.core.statistics import summarize
 from onnxscape.errors import DataError, UnsupportedModelError
 from onnxscape.graph.heads import LABELS
+from onnxscape.graph.perturbation import WeightStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from threading import Event
 
     from numpy.typing import NDArray
 
@@ -23,19 +25,35 @@ if TYPE_CHECKING:
     from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel, WeightSlot
 
+_Part = TypeVar("_Part")
+
 MAX_FILLED = 2**28
 """Elements that may fill up a batch: 1 GB of float32."""
+
+
+class EvaluationStopped(Exception):  # noqa: N818 - nothing went wrong
+    """A point was given up because nobody wants it any more."""
 
 
 class PointEvaluator(Protocol):
     """Evaluates a model's metrics anywhere on the plane."""
 
-    def evaluate(self, alpha: float, beta: float) -> Mapping[str, float]:
+    concurrent: bool
+    """Whether several threads may evaluate at the same time."""
+
+    def evaluate(
+        self, alpha: float, beta: float, stop: Event | None = None
+    ) -> Mapping[str, float]:
         """Return the metrics of one point: `loss`, `loss_stderr`, and those asked for.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
+            stop: When set, the point is given up before its next batch.
+
+        Raises:
+            EvaluationStopped: If it was given up.
+            UnsupportedModelError: If the model fails there.
         """
 
     def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
@@ -131,7 +149,12 @@ def filled_up(
 
 
 class WeightPath:
-    """The moved weights of a prepared model along two directions."""
+    """The moved weights of a prepared model along two directions.
+
+    Attributes:
+        tensors: Names of the tensors that move.
+        steps: How each of them does.
+    """
 
     def __init__(
         self, prepared: PreparedModel, delta: Direction | None, eta: Direction | None
@@ -144,8 +167,13 @@ class WeightPath:
             eta: Direction of beta, likewise.
         """
         self.tensors = [slot.tensor for slot in prepared.slots]
-        self._steps = [
-            (slot.transfer(slot.parameter.values), _carried(slot, delta), _carried(slot, eta))
+        self.steps = [
+            WeightStep(
+                slot.tensor,
+                slot.transfer(slot.parameter.values),
+                _carried(slot, delta),
+                _carried(slot, eta),
+            )
             for slot in prepared.slots
         ]
 
@@ -156,13 +184,29 @@ class WeightPath:
             alpha: Step along delta.
             beta: Step along eta.
         """
-        return [displaced(*steps, alpha, beta) for steps in self._steps]
+        return [displaced(s.theta, s.delta, s.eta, alpha, beta) for s in self.steps]
 
 
 def _carried(slot: WeightSlot, direction: Direction | None) -> NDArray[np.floating] | None:
     """Return a direction's step of one slot; None if it leaves it alone."""
     step = None if direction is None else direction.tensors.get(slot.parameter.name)
     return None if step is None else slot.transfer(step)
+
+
+def unless_stopped(parts: Iterable[_Part], stop: Event | None) -> Iterator[_Part]:
+    """Yield the parts of a point one by one.
+
+    Args:
+        parts: Its batches.
+        stop: When set, nothing more comes.
+
+    Raises:
+        EvaluationStopped: If it was set before the last part.
+    """
+    for part in parts:
+        if stop is not None and stop.is_set():
+            raise EvaluationStopped
+        yield part
 
 
 def extrapolated(run: Callable[[], object], start: float, batches: int) -> float:

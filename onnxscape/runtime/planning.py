@@ -7,44 +7,20 @@ the spec alone.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
 from onnxscape.core.plan import Plan
 from onnxscape.errors import UsageError
-from onnxscape.runtime.constant_sessions import ConstantSessions
-from onnxscape.runtime.overriding_inputs import OverridingInputs
+from onnxscape.runtime.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from onnxscape.core.direction import Direction
     from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import PointEvaluator
-
-    class _Strategy(Protocol):
-        def __call__(
-            self,
-            prepared: PreparedModel,
-            samples: Samples,
-            delta: Direction | None,
-            eta: Direction | None,
-            *,
-            device: Device,
-            batch: int,
-            threads: int,
-            pad: bool,
-        ) -> PointEvaluator: ...
-
-
-STRATEGIES: Mapping[str, _Strategy] = {
-    "constant": ConstantSessions,
-    "overriding": OverridingInputs,
-}
-"""How weights reach ONNX Runtime, by name."""
 
 _BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
 """Elements of inputs or outputs per batch: on a CPU a batch should stay in the caches."""
@@ -82,7 +58,8 @@ def make_plan(
     if strategy is None:
         strategy = "constant" if device.kind == "cpu" else "overriding"
     if strategy not in STRATEGIES:
-        raise UsageError(f"expected --strategy {' or '.join(STRATEGIES)}, got {strategy!r}")
+        *names, last = STRATEGIES
+        raise UsageError(f"expected --strategy {', '.join(names)} or {last}, got {strategy!r}")
     if batch is not None and batch < 1:
         raise UsageError(f"expected a batch size of at least 1, got {batch}")
     if batch is not None and demanded is not None and batch != demanded:

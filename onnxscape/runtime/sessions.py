@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from onnxscape.errors import DeviceError, UnsupportedModelError
+from onnxscape.errors import DeviceError, OutOfMemoryError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from onnxscape.runtime.devices import Device
+
+_NO_MEMORY = re.compile(
+    r"out of memory|failed to allocate memory|bad_alloc|CUDNN_STATUS_ALLOC_FAILED"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|available memory of",
+    re.IGNORECASE,
+)
+"""What the arena, CUDA, cuDNN and cuBLAS say where memory is short."""
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -38,7 +46,12 @@ def session_options(threads: int) -> ort.SessionOptions:
 
 
 def open_session(
-    model: bytes | Path, device: Device, options: ort.SessionOptions
+    model: bytes | Path,
+    device: Device,
+    options: ort.SessionOptions,
+    *,
+    settings: Mapping[str, str] | None = None,
+    disabled: Sequence[str] = (),
 ) -> ort.InferenceSession:
     """Open a session on a device, without falling back to another.
 
@@ -46,21 +59,29 @@ def open_session(
         model: Bytes of a model, or its path where it has external data.
         device: Where it runs.
         options: From `session_options`.
+        settings: Options of the device's provider, besides the device's own.
+        disabled: Names of optimizations to leave out.
 
     Returns:
         The session.
 
     Raises:
         UnsupportedModelError: If ONNX Runtime refuses the model.
+        OutOfMemoryError: If the device has not enough memory.
         DeviceError: If the session does not run on the device.
     """
     source = str(model) if isinstance(model, Path) else model
     try:
         # By itself it would print what is wrong with a device, and go on with the CPU.
         session = ort.InferenceSession(
-            source, options, providers=device.providers, enable_fallback=False
+            source,
+            options,
+            providers=device.providers(settings),
+            enable_fallback=False,
+            disabled_optimizers=list(disabled),
         )
     except Exception as error:  # its exceptions share no base class but this
+        _refuse_without_memory(error)
         raise UnsupportedModelError(
             f"ONNX Runtime {ort.__version__} refuses the model: {first_line(error)}"
         ) from error
@@ -86,16 +107,63 @@ def run(
         The outputs.
 
     Raises:
+        OutOfMemoryError: If the device has not enough memory.
         UnsupportedModelError: If the model fails on these inputs.
     """
     try:
         results: list[NDArray[Any]] = session.run(outputs, dict(feeds))
     except Exception as error:
+        _refuse_without_memory(error)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
         raise UnsupportedModelError(
             f"the model fails on inputs {shapes}: {first_line(error)}"
         ) from error
     return results
+
+
+def run_bound(
+    session: ort.InferenceSession,
+    binding: ort.IOBinding,
+    options: ort.RunOptions | None = None,
+) -> None:
+    """Run a session on what is bound to it.
+
+    Args:
+        session: The session.
+        binding: Inputs and outputs.
+        options: Of the run.
+
+    Raises:
+        OutOfMemoryError: If the device has not enough memory.
+        UnsupportedModelError: If the model fails on these inputs.
+    """
+    try:
+        session.run_with_iobinding(binding, options)
+    except Exception as error:
+        _refuse_without_memory(error)
+        raise UnsupportedModelError(f"the model fails: {first_line(error)}") from error
+
+
+def _refuse_without_memory(error: Exception) -> None:
+    """Pass on that memory is short, in our words, if that is what an error says.
+
+    Raises:
+        OutOfMemoryError: If it is.
+    """
+    if is_out_of_memory(error):
+        raise OutOfMemoryError(
+            f"the device has not enough memory for a batch of this size ({first_line(error)}); "
+            "use a smaller --batch-size"
+        ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether ONNX Runtime, or CUDA in it, found no memory.
+
+    Args:
+        error: What ONNX Runtime raised.
+    """
+    return _NO_MEMORY.search(str(error)) is not None
 
 
 def first_line(error: BaseException) -> str:

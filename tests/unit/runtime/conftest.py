@@ -34,7 +34,7 @@ class Case:
             samples or self.samples,
             changes.get("delta", self.delta),
             changes.get("eta", self.eta),
-            device=find_device("cpu"),
+            device=changes.get("device") or find_device("cpu"),
             batch=batch,
             threads=threads,
             pad=pad,
@@ -80,6 +80,21 @@ def case_of(digits_arrays):
 def case(case_of, reference):
     """The reference network."""
     return case_of(reference / "model.onnx")
+
+
+class PretendGpu:
+    """A CPU that is treated as a GPU."""
+
+    kind, index, provider, memory = "cuda", 0, "CPUExecutionProvider", ("cpu", 0)
+
+    def providers(self, _settings=None):
+        return ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def pretend_gpu():
+    """A CPU that is treated as a GPU: batches are filled up, data may be copied bit by bit."""
+    return PretendGpu()
 
 
 @pytest.fixture

@@ -47,13 +47,13 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu(gpus):
     gpus(0)
     device = find_device("auto")
     assert device == find_device("cpu")
-    assert (str(device), device.providers) == ("cpu", ["CPUExecutionProvider"])
+    assert (str(device), device.providers()) == ("cpu", ["CPUExecutionProvider"])
     assert device.name
 
 
 def test_a_gpu_computes_in_full_float32():
     device = Device("cuda", 1, "GPU")
-    ((provider, options), fallback) = device.providers
+    ((provider, options), fallback) = device.providers()
     assert (provider, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert options["device_id"] == "1"
     assert options["use_tf32"] == "0"

@@ -1,8 +1,9 @@
-"""Both strategies against each other, and against themselves in other batches and orders."""
+"""All strategies against each other, and against themselves in other batches and orders."""
 
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.heads import LABELS
 from onnxscape.graph.prepared import prepare
+from onnxscape.runtime import bound_batches
 from onnxscape.runtime.constant_sessions import ConstantSessions
-from onnxscape.runtime.evaluator import Collector, WeightPath, batches
-from onnxscape.runtime.overriding_inputs import OverridingInputs
+from onnxscape.runtime.evaluator import Collector, EvaluationStopped, WeightPath, batches
+from onnxscape.runtime.overriding_inputs import overriding_inputs
+from onnxscape.runtime.strategies import STRATEGIES
 
 POINTS = ((0.0, 0.0), (0.5, -0.25), (-1.0, 1.0))
-both = pytest.mark.parametrize("strategy", [ConstantSessions, OverridingInputs])
+every = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
 
 
 def close(a, b, relative):
@@ -24,13 +27,21 @@ def close(a, b, relative):
         assert value == pytest.approx(b[name], rel=relative), name
 
 
-def test_both_strategies_agree(case):
-    constant, overriding = (case.make(s) for s in (ConstantSessions, OverridingInputs))
+@every
+def test_all_strategies_agree(case, strategy):
+    constant, other = (case.make(s) for s in (ConstantSessions, strategy))
     for point in POINTS:
-        close(constant.evaluate(*point), overriding.evaluate(*point), 1e-5)
+        close(constant.evaluate(*point), other.evaluate(*point), 1e-5)
 
 
-@both
+@pytest.mark.parametrize("strategy", ["resident", "captured", "in-graph", "shared"])
+def test_weights_that_move_elsewhere_have_the_bits_of_those_moved_by_the_host(case, strategy):
+    host, other = (case.make(make) for make in (overriding_inputs, STRATEGIES[strategy]))
+    for point in (*POINTS, (1e-3, 0.0), (0.0, -7.25), (1 / 3, 2 / 3)):
+        assert other.evaluate(*point) == host.evaluate(*point)
+
+
+@every
 def test_the_batch_size_does_not_change_the_result(case, strategy):
     expected = {p: case.make(strategy, batch=300).evaluate(*p) for p in POINTS}
     for batch in (1, 7, 64, 512):
@@ -39,7 +50,7 @@ def test_the_batch_size_does_not_change_the_result(case, strategy):
             close(evaluator.evaluate(*point), expected[point], 1e-6)
 
 
-@both
+@every
 def test_the_order_of_samples_does_not_change_a_bit(case, shuffled, strategy):
     one_by_one = case.make(strategy, batch=1)
     in_other_order = case.make(strategy, batch=1, samples=shuffled)
@@ -47,7 +58,7 @@ def test_the_order_of_samples_does_not_change_a_bit(case, shuffled, strategy):
     assert one_by_one.evaluate(*point) == in_other_order.evaluate(*point)
 
 
-@both
+@every
 def test_the_same_point_gives_the_same_bits_whatever_came_between(case, strategy):
     evaluator = case.make(strategy)
     first = evaluator.evaluate(0.3, -0.7)
@@ -55,7 +66,7 @@ def test_the_same_point_gives_the_same_bits_whatever_came_between(case, strategy
     assert evaluator.evaluate(0.3, -0.7) == first
 
 
-@both
+@every
 def test_folding_normalizations_does_not_change_the_result(case, strategy):
     names = set(case.delta.tensors)
     unfolded = prepare(
@@ -73,7 +84,7 @@ def bound(case_of, reference, fixed_to):
     return case_of(fixed_to(reference / "model.onnx", 32, bound=True))
 
 
-@both
+@every
 def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, bound, strategy):
     assert bound.prepared.demanded_batch == 32
     evaluator = bound.make(strategy, batch=32, pad=True)
@@ -81,7 +92,7 @@ def test_a_model_of_fixed_batch_gives_the_same_as_one_of_any(case, bound, strate
         close(evaluator.evaluate(*point), case.make(strategy, batch=32).evaluate(*point), 1e-9)
 
 
-@both
+@every
 def test_a_model_freed_from_its_batch_takes_any(case, case_of, reference, fixed_to, strategy):
     freed = case_of(fixed_to(reference / "model.onnx", 32))
     assert freed.prepared.batch.dynamic
@@ -91,7 +102,31 @@ def test_a_model_freed_from_its_batch_takes_any(case, case_of, reference, fixed_
         close(*(evaluator.evaluate(0.5, -0.25) for evaluator in evaluators), 1e-9)
 
 
-@both
+@every
+@pytest.mark.parametrize("free", [10_000, 10_000_000])
+def test_samples_beyond_a_gpus_memory_are_copied_batch_by_batch(
+    case, pretend_gpu, monkeypatch, strategy, free
+):
+    monkeypatch.setattr(bound_batches, "free_memory", lambda _device: free)
+    before = case.samples.inputs["input"].copy()
+    evaluator = case.make(strategy, device=pretend_gpu)
+    for point in POINTS:
+        assert evaluator.evaluate(*point) == case.make(strategy, pad=True).evaluate(*point)
+    assert len(evaluator.outputs(0.5, 0.5)["logits"]) == 64
+    assert np.array_equal(case.samples.inputs["input"], before)
+
+
+@every
+def test_a_point_nobody_wants_is_given_up_before_its_next_batch(case, strategy):
+    stop = threading.Event()
+    evaluator = case.make(strategy)
+    assert evaluator.evaluate(0.0, 0.0, stop) == evaluator.evaluate(0.0, 0.0)
+    stop.set()
+    with pytest.raises(EvaluationStopped):
+        evaluator.evaluate(0.0, 0.0, stop)
+
+
+@every
 def test_the_outputs_are_those_of_the_first_batch(case, strategy):
     small, large = (case.make(strategy, batch=n) for n in (5, 300))
     outputs = small.outputs(0.5, 0.5)
@@ -101,12 +136,12 @@ def test_the_outputs_are_those_of_the_first_batch(case, strategy):
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
-@both
+@every
 def test_the_estimate_is_a_time(case, strategy):
     assert 0 < case.make(strategy).estimate() < 60
 
 
-@both
+@every
 def test_a_line_needs_only_its_own_direction(case, strategy):
     plane = case.make(strategy)
     along_delta = case.make(strategy, eta=None)
@@ -115,7 +150,7 @@ def test_a_line_needs_only_its_own_direction(case, strategy):
     assert along_eta.evaluate(0.0, 0.5) == plane.evaluate(0.0, 0.5)
 
 
-@both
+@every
 def test_a_model_that_fails_while_running_is_one_line(bound, strategy):
     evaluator = bound.make(strategy, batch=50)
     with pytest.raises(UnsupportedModelError, match="the model fails") as error:

@@ -8,11 +8,11 @@ import pytest
 
 from onnxscape.core.samples import Samples
 from onnxscape.errors import UnsupportedModelError, UsageError
-from onnxscape.runtime.constant_sessions import ConstantSessions
+from onnxscape.runtime import planning
 from onnxscape.runtime.devices import Device
 from onnxscape.runtime.evaluator import filled_up
-from onnxscape.runtime.overriding_inputs import OverridingInputs
 from onnxscape.runtime.planning import make_evaluator, make_plan
+from onnxscape.runtime.strategies import STRATEGIES
 
 CPU = Device("cpu", 0, "some processor")
 CUDA = Device("cuda", 0, "some GPU")
@@ -81,7 +81,7 @@ def test_the_users_choices_win():
 
 
 def test_an_unknown_strategy_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match="constant or overriding, got 'fast'"):
+    with pytest.raises(UsageError, match=r"constant, .* or shared, got 'fast'"):
         make_plan(samples(4), CPU, strategy="fast")
 
 
@@ -115,13 +115,18 @@ def test_a_batch_that_no_memory_holds_is_refused_before_it_is_filled_up(size):
         filled_up(samples(4).inputs, size)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "kind"), [("constant", ConstantSessions), ("overriding", OverridingInputs)]
-)
-def test_the_evaluator_is_the_one_the_plan_names(case, strategy, kind):
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_evaluator_is_the_one_the_plan_names(case, monkeypatch, strategy):
+    made = []
+
+    def recorded(*arguments, **options):
+        made.append(strategy)
+        return STRATEGIES[strategy](*arguments, **options)
+
+    monkeypatch.setattr(planning, "STRATEGIES", {**STRATEGIES, strategy: recorded})
     plan = make_plan(case.samples, CPU, strategy=strategy)
     evaluator = make_evaluator(
         plan, case.prepared, case.samples, case.delta, case.eta, device=CPU, threads=1
     )
-    assert type(evaluator) is kind
+    assert made == [strategy]
     assert len(evaluator.outputs(0.0, 0.0)["logits"]) == plan.batch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
@@ -14,9 +13,11 @@ from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
-from onnxscape.runtime.overriding_inputs import OverridingInputs
 from onnxscape.runtime.self_test import FLOOR, TOLERANCE, compare, self_test
+from onnxscape.runtime.strategies import STRATEGIES
 from onnxscape.runtime.user_model import UserModel
+
+every = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
 
 
 class Sabotaged:
@@ -51,34 +52,17 @@ def check(case):
     return run
 
 
-@pytest.mark.parametrize("strategy", [ConstantSessions, OverridingInputs])
+@every
 def test_a_right_evaluator_passes(case, check, strategy):
     check(case.make(strategy))
 
 
-class PretendGpu:
-    """A CPU that is treated as a GPU."""
-
-    kind, index, provider = "cuda", 0, "CPUExecutionProvider"
-    providers = ("CPUExecutionProvider",)
-
-
-def test_fewer_samples_than_a_gpus_batch_pass(case, check, monkeypatch):
-    monkeypatch.setattr(
-        OverridingInputs, "_buffer", lambda _self, a: ort.OrtValue.ortvalue_from_numpy(a)
-    )
-    evaluator = OverridingInputs(
-        case.prepared,
-        case.samples,
-        case.delta,
-        case.eta,
-        device=PretendGpu(),
-        batch=4096,
-        threads=1,
-    )
+@every
+def test_fewer_samples_than_a_gpus_batch_pass(case, check, pretend_gpu, strategy):
+    evaluator = case.make(strategy, device=pretend_gpu, batch=4096)
     assert len(evaluator.outputs(0.0, 0.0)["logits"]) == 300
     check(evaluator, samples=300)
-    expected = case.make(OverridingInputs).evaluate(0.5, 0.5)
+    expected = case.make(strategy).evaluate(0.5, 0.5)
     assert evaluator.evaluate(0.5, 0.5) == pytest.approx(expected, rel=1e-6)
 
 

@@ -1,0 +1,288 @@
+"""Batches bound to a session once and for all: data and results stay on the device.
+
+What all evaluators with one long-lived session share. Buffers never move, so what is bound
+to them stays so; between points only weights change, or the steps they are computed from.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from onnxscape.runtime.device_memory import free_memory
+from onnxscape.runtime.evaluator import (
+    Collector,
+    batches,
+    extrapolated,
+    result_names,
+    unless_stopped,
+)
+from onnxscape.runtime.sessions import run_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from threading import Event
+
+    from numpy.typing import NDArray
+
+    from onnxscape.core.samples import Samples
+    from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.runtime.devices import Device
+    from onnxscape.runtime.evaluator import Batch
+
+    Buffers = Mapping[str, ort.OrtValue]
+
+_RESIDENT_SHARE = 0.5
+"""Share of a GPU's free memory that samples may take; more are copied batch by batch."""
+
+
+def buffer(array: NDArray[Any], device: Device) -> ort.OrtValue:
+    """Return an array on a device; on the CPU it is the array itself."""
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *device.memory)
+
+
+def empty_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: Device) -> ort.OrtValue:
+    """Return room for an array on a device."""
+    return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, *device.memory)
+
+
+class BoundBatches:
+    """A session with a binding for each batch."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        prepared: PreparedModel,
+        samples: Samples,
+        shared: Buffers,
+        *,
+        device: Device,
+        batch: int,
+        pad: bool,
+        captured: bool = False,
+    ) -> None:
+        """Copy the samples to the device and bind all there is.
+
+        Args:
+            session: The session.
+            prepared: Its model.
+            samples: The samples.
+            shared: Inputs that all batches share: weights, or what they are computed from.
+            device: Where the session runs.
+            batch: Samples per batch.
+            pad: Whether every batch must be full.
+            captured: Whether each batch is a CUDA graph of its own.
+        """
+        self._reads = list(prepared.head.reads)
+        # cuDNN plans anew whenever a shape changes: one shape for all batches on a GPU.
+        cut = batches(samples, prepared, batch, pad=pad or device.kind == "cuda")
+        # Rows that are there for the GPU's sake only are not handed out.
+        self._rows = batch if pad else cut[0].count
+        staged = not captured and not _fits(cut, device)
+        self._parts = []
+        feeds: Buffers = {}
+        for number, part in enumerate(cut):
+            if not staged:
+                feeds = {name: buffer(array, device) for name, array in part.feeds.items()}
+            elif not feeds:
+                feeds = {name: buffer(a.copy(), device) for name, a in part.feeds.items()}
+            options = ort.RunOptions()
+            if captured:
+                options.add_run_config_entry("gpu_graph_id", str(number + 1))
+            if number < len(cut) - 1 and not staged:
+                options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+            self._parts.append(
+                _Part(
+                    part,
+                    session,
+                    {**feeds, **shared},
+                    _results(prepared, part.rows, device),
+                    options,
+                    staged=staged,
+                )
+            )
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def run(self, stop: Event | None = None) -> None:
+        """Run all batches, and wait for the last.
+
+        Args:
+            stop: When set, no further batch is run.
+
+        Raises:
+            EvaluationStopped: If it was set.
+            UnsupportedModelError: If the model fails.
+        """
+        for part in unless_stopped(self._parts, stop):
+            part.run()
+
+    def run_first(self) -> None:
+        """Run the first batch alone, and wait for it."""
+        self._parts[0].run()
+        self._parts[0].results()
+
+    def results(self) -> Iterator[tuple[list[NDArray[Any]], int, int]]:
+        """Yield what the last run of each batch gave, and its numbers of samples and rows."""
+        for part in self._parts:
+            yield part.results(), part.batch.count, part.batch.rows
+
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """Return the model's own outputs that the heads read, for the first batch."""
+        values = self._parts[0].outputs(self._reads)
+        return {
+            name: array[: self._rows] if array.ndim else array
+            for name, array in zip(self._reads, values, strict=True)
+        }
+
+
+class _Part:
+    """One batch: its buffers, and the binding to them."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        session: ort.InferenceSession,
+        inputs: Buffers,
+        results: Mapping[str, ort.OrtValue],
+        options: ort.RunOptions,
+        *,
+        staged: bool,
+    ) -> None:
+        self.batch = batch
+        self._session = session
+        self._inputs = inputs
+        self._results = results
+        self._options = options
+        self._staged = staged
+        self._binding = self._bound()
+        for name, value in results.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(self) -> None:
+        """Run the batch; on a GPU it may still be running afterwards."""
+        self._stage()
+        run_bound(self._session, self._binding, self._options)
+
+    def results(self) -> list[NDArray[Any]]:
+        """Return the results, once the device has done all it was told to do."""
+        return [value.numpy() for value in self._results.values()]
+
+    def outputs(self, names: list[str]) -> list[NDArray[Any]]:
+        """Return other outputs, computed outside any CUDA graph."""
+        self._stage()
+        binding = self._bound()
+        for name in names:
+            binding.bind_output(name, "cpu")
+        options = ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", "-1")
+        run_bound(self._session, binding, options)
+        values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return values
+
+    def _stage(self) -> None:
+        """Copy the batch into the buffers that it shares with others, if it does."""
+        if self._staged:
+            for name, array in self.batch.feeds.items():
+                self._inputs[name].update_inplace(np.ascontiguousarray(array))
+
+    def _bound(self) -> ort.IOBinding:
+        binding = self._session.io_binding()
+        for name, value in self._inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        return binding
+
+
+class BoundEvaluator:
+    """A `PointEvaluator` made of bound batches and something that moves their weights."""
+
+    concurrent = False
+
+    def __init__(
+        self,
+        runs: BoundBatches,
+        move: Callable[[float, float], None],
+        prepared: PreparedModel,
+        samples: Samples,
+    ) -> None:
+        """Put both together.
+
+        Args:
+            runs: The batches.
+            move: Makes their next run one at (alpha, beta).
+            prepared: The model.
+            samples: The samples.
+        """
+        self._runs = runs
+        self._move = move
+        self._prepared = prepared
+        self._samples = samples
+
+    def evaluate(
+        self, alpha: float, beta: float, stop: Event | None = None
+    ) -> Mapping[str, float]:
+        """Return the metrics of one point.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+            stop: When set, the point is given up before its next batch.
+
+        Returns:
+            Metric name to value.
+        """
+        self._move(alpha, beta)
+        self._runs.run(stop)
+        collector = Collector(self._prepared, self._samples)
+        for results, count, rows in self._runs.results():
+            collector.add(results, count, rows)
+        return collector.summary()
+
+    def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
+        """Return the model's own outputs that the heads read, for the first batch.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+
+        Returns:
+            Output name to values [batch, ...].
+        """
+        self._move(alpha, beta)
+        return self._runs.outputs()
+
+    def estimate(self) -> float:
+        """Return how many seconds one point is going to take.
+
+        Returns:
+            The time of a change of weights and two batches, extrapolated.
+        """
+        start = time.perf_counter()
+        self._move(0.0, 0.0)
+        return extrapolated(self._runs.run_first, start, len(self._runs))
+
+
+def _results(prepared: PreparedModel, rows: int, device: Device) -> Buffers:
+    """Return room for the results of one batch."""
+    whole = prepared.head.loss.per_batch
+    float64 = np.dtype(np.float64)
+    return {
+        name: empty_buffer((1 if whole and number == 0 else rows, 1), float64, device)
+        for number, name in enumerate(result_names(prepared))
+    }
+
+
+def _fits(cut: list[Batch], device: Device) -> bool:
+    """Return whether all samples may stay on the device.
+
+    Where they may not, all batches go through the same buffers: on a GPU all are full.
+    """
+    free = free_memory(device)
+    if free is None:
+        return True
+    size = sum(array.nbytes for part in cut for array in part.feeds.values())
+    return size <= _RESIDENT_SHARE * free

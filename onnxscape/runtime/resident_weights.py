@@ -1,0 +1,152 @@
+"""Evaluation with weights that never leave the device: the way on a GPU.
+
+theta, delta and eta lie there; a small session of its own computes the weights of a point into
+the buffers that the model's session takes them from. With a CUDA graph the device repeats what
+was recorded once, without being told each operation anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.graph.perturbation import ALPHA, BETA, flat_inputs, perturbation_model
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, buffer, empty_buffer
+from onnxscape.runtime.evaluator import WeightPath
+from onnxscape.runtime.sessions import open_session, run_bound, session_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnxruntime as ort
+
+    from onnxscape.core.direction import Direction
+    from onnxscape.core.samples import Samples
+    from onnxscape.graph.perturbation import WeightStep
+    from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.runtime.devices import Device
+
+_CAPTURE = {"enable_cuda_graph": "1"}
+
+_NOT_CAPTURED = ("ConvActivationFusion", "ConvAddActivationFusion")
+"""Optimizations whose fused convolution cannot be recorded in a CUDA graph."""
+
+
+def resident_weights(
+    prepared: PreparedModel,
+    samples: Samples,
+    delta: Direction | None,
+    eta: Direction | None,
+    *,
+    device: Device,
+    batch: int,
+    threads: int,
+    pad: bool = False,
+    captured: bool = False,
+) -> BoundEvaluator:
+    """Return an evaluator whose weights are computed on the device.
+
+    Args:
+        prepared: The model.
+        samples: The samples.
+        delta: Direction of alpha.
+        eta: Direction of beta.
+        device: Where it runs.
+        batch: Samples per forward pass.
+        threads: Threads within one operator.
+        pad: Whether every batch must be full.
+        captured: Whether batches become CUDA graphs.
+    """
+    steps = WeightPath(prepared, delta, eta).steps
+    weights = {s.tensor: empty_buffer(s.theta.shape, s.theta.dtype, device) for s in steps}
+    mover = WeightMover(steps, weights, device, threads)
+    mover.move(0.0, 0.0)
+    session = open_session(
+        prepared.with_overridable_weights(),
+        device,
+        session_options(threads),
+        settings=_CAPTURE if captured else {},
+        disabled=_NOT_CAPTURED if captured else (),
+    )
+    runs = BoundBatches(
+        session,
+        prepared,
+        samples,
+        weights,
+        device=device,
+        batch=batch,
+        pad=pad,
+        captured=captured,
+    )
+    return BoundEvaluator(runs, mover.move, prepared, samples)
+
+
+def captured_weights(
+    prepared: PreparedModel,
+    samples: Samples,
+    delta: Direction | None,
+    eta: Direction | None,
+    *,
+    device: Device,
+    batch: int,
+    threads: int,
+    pad: bool = False,
+) -> BoundEvaluator:
+    """Return the same evaluator, each of its batches a CUDA graph."""
+    return resident_weights(
+        prepared,
+        samples,
+        delta,
+        eta,
+        device=device,
+        batch=batch,
+        threads=threads,
+        pad=pad,
+        captured=True,
+    )
+
+
+class WeightMover:
+    """Writes the weights of a point into buffers on the device."""
+
+    def __init__(
+        self,
+        steps: Sequence[WeightStep],
+        weights: Mapping[str, ort.OrtValue],
+        device: Device,
+        threads: int,
+    ) -> None:
+        """Copy theta and the directions to the device.
+
+        Args:
+            steps: How each tensor moves.
+            weights: The buffer of each.
+            device: Where they are.
+            threads: Threads within one operator.
+        """
+        self._session = open_session(
+            perturbation_model(steps), device, session_options(threads)
+        )
+        self._binding = self._session.io_binding()
+        self._steps = [buffer(np.zeros(1), device) for _ in range(2)]
+        # The binding does not keep what is bound to it.
+        self._kept = {
+            name: buffer(array, device) for name, array in flat_inputs(steps).items()
+        }
+        inputs = {ALPHA: self._steps[0], BETA: self._steps[1], **self._kept}
+        for name, value in inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in weights.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def move(self, alpha: float, beta: float) -> None:
+        """Write the weights of a point, and wait until they are there.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+        """
+        for value, step in zip(self._steps, (alpha, beta), strict=True):
+            value.update_inplace(np.array([step]))
+        run_bound(self._session, self._binding)

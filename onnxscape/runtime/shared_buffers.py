@@ -1,0 +1,48 @@
+"""Evaluation with one session that keeps its weights in buffers which are written in place.
+
+ONNX Runtime does not document that it reads them anew in every run, so the self-test proves it
+each time: weights that can be overridden are left where they are given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, buffer
+from onnxscape.runtime.evaluator import WeightPath
+from onnxscape.runtime.sessions import open_session, session_options
+
+if TYPE_CHECKING:
+    from onnxscape.core.direction import Direction
+    from onnxscape.core.samples import Samples
+    from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.runtime.devices import Device
+
+
+def shared_buffers(
+    prepared: PreparedModel,
+    samples: Samples,
+    delta: Direction | None,
+    eta: Direction | None,
+    *,
+    device: Device,
+    batch: int,
+    threads: int,
+    pad: bool = False,
+) -> BoundEvaluator:
+    """Return an evaluator whose session and host share the weights' buffers."""
+    path = WeightPath(prepared, delta, eta)
+    weights = [buffer(weight, device) for weight in path.at(0.0, 0.0)]
+    options = session_options(threads)
+    for name, value in zip(path.tensors, weights, strict=True):
+        options.add_initializer(name, value)
+    session = open_session(prepared.with_overridable_weights(), device, options)
+
+    def move(alpha: float, beta: float) -> None:
+        for value, weight in zip(weights, path.at(alpha, beta), strict=True):
+            value.update_inplace(np.ascontiguousarray(weight))
+
+    runs = BoundBatches(session, prepared, samples, {}, device=device, batch=batch, pad=pad)
+    return BoundEvaluator(runs, move, prepared, samples)
