@@ -79,11 +79,11 @@ def prepare_samples(
         UsageError: If an option means nothing.
     """
     match = match_inputs(dataset, inputs)
+    batched = [signature for signature in inputs if signature.name in match.arrays]
     wanted = WantedLabels(labels, classes, positions, ignore_index, next_token)
     wanted.check_there(dataset)
     steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
     by_default = scale is None and mean is None and std is None
-    batched = [signature for signature in inputs if signature.name in match.arrays]
     if len(batched) > 1 and not by_default:
         raise DataError(
             f"--scale, --mean and --std need a model with one input, this one has "
@@ -98,17 +98,12 @@ def prepare_samples(
     counts = match.weights if weights else None
     if counts is not None:
         counts = sample_weights(counts, name=dataset.name, chosen=chosen)
-    arrays, done = {}, {}
-    for signature in batched:
-        name = signature.name
-        own = not is_floating(signature.dtype) and by_default  # the model does its own scaling
-        step = Preprocessing() if own else steps
-        array = match.arrays[name]
-        taken = array if len(chosen) == len(array) else array[chosen]
-        arrays[name] = apply(
-            taken, arrangements[name], step, signature, field=match.fields[name]
-        )
-        done[name] = {"layout": arrangements[name].text, **step.as_json()}
+    applied = {
+        # A model that takes whole numbers does its own scaling.
+        s.name: Preprocessing() if by_default and not is_floating(s.dtype) else steps
+        for s in batched
+    }
+    arrays = {s.name: _array(s, match, arrangements[s.name], applied, chosen) for s in batched}
     _check_axes(batched, arrays)
     return Samples(
         inputs=arrays,
@@ -116,7 +111,10 @@ def prepare_samples(
         population=len(dataset),
         name=dataset.name,
         digest=digest,
-        preprocessing=done,
+        preprocessing={
+            name: {"layout": arrangements[name].text, **step.as_json()}
+            for name, step in applied.items()
+        },
         weights=counts,
         constants=_constants(match, inputs),
     )
@@ -136,6 +134,20 @@ def _arrangements(
         )
         for signature in batched
     }
+
+
+def _array(
+    signature: TensorSignature,
+    match: Matching,
+    arrangement: Arrangement,
+    applied: Mapping[str, Preprocessing],
+    chosen: NDArray[np.int64],
+) -> NDArray[Any]:
+    # The chosen samples of one input, as it is fed.
+    name = signature.name
+    array = match.arrays[name]
+    taken = array if len(chosen) == len(array) else array[chosen]
+    return apply(taken, arrangement, applied[name], signature, field=match.fields[name])
 
 
 def _constants(match: Matching, inputs: Sequence[TensorSignature]) -> dict[str, NDArray[Any]]:

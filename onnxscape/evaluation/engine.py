@@ -94,12 +94,10 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
     evaluator = evaluator_of(inputs.samples, plan.batch)
     user = _user_model(inputs, prepared, threads, observer)
     few = _few(inputs.samples, plan.batch, user, device)
-    # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
-    tested = (
-        evaluator
-        if device.kind == "cpu"
-        else evaluator_of(few, prepared.demanded_batch or len(few))
-    )
+    tested = evaluator
+    if device.kind != "cpu":
+        # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
+        tested = evaluator_of(few, prepared.demanded_batch or len(few))
     self_test(
         tested,
         user,

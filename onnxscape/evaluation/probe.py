@@ -80,13 +80,8 @@ def look_at(
     Raises:
         UnsupportedModelError: If it cannot be run, or the output has no axis of samples.
     """
-    user = UserModel(
-        file=file,
-        device=find_device("cpu"),
-        threads=1,
-        precision=precision,
-        pieces=pieces,
-    )
+    cpu = find_device("cpu")
+    user = UserModel(file=file, device=cpu, threads=1, precision=precision, pieces=pieces)
     # More pieces than one would hide that a whole batch has one number.
     count = len(samples) if pieces in {None, 1} else min(len(samples), pieces)
     samples = replace(

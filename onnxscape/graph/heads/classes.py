@@ -67,7 +67,7 @@ def class_results(
 def _values(
     head: Builder, scores: ir.Value, labels: ir.Value, loss: Loss
 ) -> tuple[ir.Value, ir.Value | None]:
-    """Return the loss of each position, NaN where there is none, and whether it was clamped."""
+    """Return each position's loss, NaN where there is none, and whether it was clamped."""
     clamped = None
     if loss.name in {"cross-entropy", "next-token"}:
         value = _cross_entropy(head, scores, labels, loss)
