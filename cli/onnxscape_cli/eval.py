@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from onnxscape.core.loss import CLAMPED, LABELS_OF
 from onnxscape.core.normalization import Normalization
 from onnxscape.errors import UsageError
 from onnxscape.evaluation.api import make_grid
-from onnxscape.evaluation.report import EvaluationInterrupted, Report
+from onnxscape.evaluation.report import EvaluationInterrupted
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
 from onnxscape.plots import save_all
@@ -28,6 +29,7 @@ from onnxscape_cli.terminal import Terminal, duration
 
 if TYPE_CHECKING:
     from onnxscape.core.landscape import Landscape
+    from onnxscape.evaluation.report import Report
 
 
 def _numbers(
@@ -218,31 +220,28 @@ def command(
         report = run_to_file(request, output, terminal)
     except EvaluationInterrupted as interrupt:
         terminal.close()
-        report = interrupt.report
-        finished = report.computed + report.reused
-        how = "without --restart continues" if restart else "continues"
-        kept = (
-            f"{finished} points are kept in {path}" if finished else "before the first point"
-        )
-        click.echo(f"onnxscape: interrupted: {kept}; the same command {how}", err=True)
+        _tell_of_interrupt(path, interrupt.report, restart=restart)
         if as_json:
-            _print_json(path, report, [], terminal.warnings)
+            _print_json(path, interrupt.report, [], terminal.warnings)
         return INTERRUPTED
     finally:
         terminal.close()
     started = time.perf_counter()
     pictures = [] if no_plot else _draw(report.landscape, path, terminal)
     seconds = dict(report.seconds) | {"pictures": time.perf_counter() - started}
-    report = Report(
-        landscape=report.landscape,
-        computed=report.computed,
-        reused=report.reused,
-        seconds=seconds,
-    )
+    report = replace(report, seconds=seconds)
     _summarize(path, report, pictures, terminal)
     if as_json:
         _print_json(path, report, pictures, terminal.warnings)
     return DONE
+
+
+def _tell_of_interrupt(path: Path, report: Report, *, restart: bool) -> None:
+    """Say what is kept, and how to go on."""
+    finished = report.computed + report.reused
+    how = "without --restart continues" if restart else "continues"
+    kept = f"{finished} points are kept in {path}" if finished else "before the first point"
+    click.echo(f"onnxscape: interrupted: {kept}; the same command {how}", err=True)
 
 
 def _warn_of_ignored_options(terminal: Terminal) -> None:

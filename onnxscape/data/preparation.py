@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.samples import TensorSignature
     from onnxscape.data.dataset import Dataset
+    from onnxscape.data.matching import Matching
 
 _NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
 """What exporters write for an axis that has no name."""
@@ -39,6 +40,7 @@ def prepare_samples(
     positions: int | None = None,
     ignore_index: int | None = None,
     next_token: bool = False,
+    weights: bool = True,
     samples: int | None = 1000,
     layout: str | None = None,
     mean: Sequence[float] | None = None,
@@ -61,6 +63,7 @@ def prepare_samples(
         ignore_index: Class number of positions that do not count; None if all count.
         next_token: Whether class labels are the token at the next position, derived from
             `y` or from the input tokens; `ignore_index` is -100 then if it is None.
+        weights: Whether the samples have the weights that the data holds, or all count alike.
         samples: Number of samples to use; None for all.
         layout: Layout of the data: `NCHW`, `NHWC`, `flat`; None where shapes tell.
         mean: One number, or one per channel, subtracted after scaling.
@@ -76,17 +79,52 @@ def prepare_samples(
         UsageError: If an option means nothing.
     """
     match = match_inputs(dataset, inputs)
+    batched = [signature for signature in inputs if signature.name in match.arrays]
     wanted = WantedLabels(labels, classes, positions, ignore_index, next_token)
     wanted.check_there(dataset)
     steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
     by_default = scale is None and mean is None and std is None
-    batched = [signature for signature in inputs if signature.name in match.arrays]
     if len(batched) > 1 and not by_default:
         raise DataError(
             f"--scale, --mean and --std need a model with one input, this one has "
             f"{len(batched)}; store the values of {dataset.name} preprocessed"
         )
-    arrangements = {
+    arrangements = _arrangements(batched, match, dataset, layout)
+    for name, array in match.arrays.items():
+        _check_finite(array, match.fields[name], dataset.name)
+    digest = dataset.digest()
+    chosen = subset_indices(digest, len(dataset), samples)
+    ready = wanted.of(dataset, inputs, match, chosen)
+    counts = match.weights if weights else None
+    if counts is not None:
+        counts = sample_weights(counts, name=dataset.name, chosen=chosen)
+    applied = {
+        # A model that takes whole numbers does its own scaling.
+        s.name: Preprocessing() if by_default and not is_floating(s.dtype) else steps
+        for s in batched
+    }
+    arrays = {s.name: _array(s, match, arrangements[s.name], applied, chosen) for s in batched}
+    _check_axes(batched, arrays)
+    return Samples(
+        inputs=arrays,
+        labels=ready,
+        population=len(dataset),
+        name=dataset.name,
+        digest=digest,
+        preprocessing={
+            name: {"layout": arrangements[name].text, **step.as_json()}
+            for name, step in applied.items()
+        },
+        weights=counts,
+        constants=_constants(match, inputs),
+    )
+
+
+def _arrangements(
+    batched: Sequence[TensorSignature], match: Matching, dataset: Dataset, layout: str | None
+) -> dict[str, Arrangement]:
+    # By input name how its samples are brought to the shape that the model wants.
+    return {
         signature.name: arrange(
             match.fields[signature.name],
             match.arrays[signature.name].shape[1:],
@@ -96,40 +134,29 @@ def prepare_samples(
         )
         for signature in batched
     }
-    for name, array in match.arrays.items():
-        _check_finite(array, match.fields[name], dataset.name)
-    digest = dataset.digest()
-    chosen = subset_indices(digest, len(dataset), samples)
-    ready = wanted.of(dataset, inputs, match, chosen)
-    weights = match.weights
-    if weights is not None:
-        weights = sample_weights(weights, name=dataset.name, chosen=chosen)
-    arrays, done = {}, {}
-    for signature in batched:
-        name = signature.name
-        own = not is_floating(signature.dtype) and by_default  # the model does its own scaling
-        step = Preprocessing() if own else steps
-        array = match.arrays[name]
-        taken = array if len(chosen) == len(array) else array[chosen]
-        arrays[name] = apply(
-            taken, arrangements[name], step, signature, field=match.fields[name]
-        )
-        done[name] = {"layout": arrangements[name].text, **step.as_json()}
-    _check_axes(batched, arrays)
-    return Samples(
-        inputs=arrays,
-        labels=ready,
-        population=len(dataset),
-        name=dataset.name,
-        digest=digest,
-        preprocessing=done,
-        weights=weights,
-        constants={
-            signature.name: _constant(match.constants[signature.name], signature)
-            for signature in inputs
-            if signature.name in match.constants
-        },
-    )
+
+
+def _array(
+    signature: TensorSignature,
+    match: Matching,
+    arrangement: Arrangement,
+    applied: Mapping[str, Preprocessing],
+    chosen: NDArray[np.int64],
+) -> NDArray[Any]:
+    # The chosen samples of one input, as it is fed.
+    name = signature.name
+    array = match.arrays[name]
+    taken = array if len(chosen) == len(array) else array[chosen]
+    return apply(taken, arrangement, applied[name], signature, field=match.fields[name])
+
+
+def _constants(match: Matching, inputs: Sequence[TensorSignature]) -> dict[str, NDArray[Any]]:
+    # By input name the values that are fed with every batch.
+    return {
+        signature.name: _constant(match.constants[signature.name], signature)
+        for signature in inputs
+        if signature.name in match.constants
+    }
 
 
 def _constant(value: NDArray[Any], signature: TensorSignature) -> NDArray[Any]:

@@ -31,26 +31,20 @@ def make_directions(
     parameters: Sequence[Parameter],
     request: EvalRequest,
     observer: Observer,
-    *,
-    warnings: Sequence[str] = (),
 ) -> tuple[Direction | None, Direction | None]:
     """Make the directions that a request asks for.
 
     Args:
-        parameters: The model's parameters.
+        parameters: The model's parameters, of which some move: see `refuse_nothing`.
         request: The request.
         observer: Told what is odd about a file's directions.
-        warnings: What was found odd about the model: why nothing moves, if nothing does.
 
     Returns:
         delta and eta; None for an axis that the grid does not have.
 
     Raises:
-        NoParametersError: If the model has no weights.
-        UsageError: If all of them are excluded.
         DirectionError: If the file cannot be read or does not fit.
     """
-    _refuse_nothing(parameters, request.ignore, warnings)
     if request.directions is None:
         delta = _random(parameters, request, 0, None)
         eta = _random(parameters, request, 1, delta if request.orthogonal else None)
@@ -79,10 +73,15 @@ def make_directions(
     return found[0], found[1]
 
 
-def _refuse_nothing(
-    parameters: Sequence[Parameter], ignore: Ignore, warnings: Sequence[str]
+def refuse_nothing(
+    parameters: Sequence[Parameter], ignore: Ignore, warnings: Sequence[str] = ()
 ) -> None:
     """Refuse a model without anything that moves at random.
+
+    Args:
+        parameters: The model's parameters.
+        ignore: Which of them directions leave alone.
+        warnings: What was found odd about the model: it may be why nothing moves.
 
     Raises:
         NoParametersError: If there is nothing.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest
+    from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.evaluator import PointEvaluator
 
 _TESTED_SAMPLES = 32
@@ -63,34 +64,18 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         SelfTestError: If the prepared model differs from the user's file.
         UnsupportedModelError: If the model cannot be run.
     """
-    request = inputs.request
-    device = find_device(_wanted_device(request, recorded))
-    threads = usable_cores() if request.threads is None else request.threads
-    most = max(2 * (os.cpu_count() or 1), 8)
-    if not 1 <= threads <= most:
-        raise UsageError(f"expected from 1 to {most} threads on this machine, got {threads}")
-    loss = inputs.objective.loss
+    device = find_device(_wanted_device(inputs.request, recorded))
+    threads = _threads(inputs.request)
     prepared = prepare(
         inputs.file,
         inputs.parameters,
         moved=inputs.moved,
-        loss=loss,
+        loss=inputs.objective.loss,
         custom=inputs.objective.custom,
-        precision=request.precision,
+        precision=inputs.request.precision,
         exact_softmax=device.exact_softmax,
     )
-    plan = make_plan(
-        inputs.samples,
-        device,
-        strategy=request.strategy or (recorded.strategy if recorded else None),
-        batch=_wanted_batch(request, recorded),
-        demanded=prepared.demanded_batch,
-        folded=prepared.folded > 0,
-        outputs=math.prod(loss.shape),
-    )
-    if recorded is not None:
-        _check_recorded(plan, recorded, observer)
-        plan = recorded
+    plan = _plan(inputs, prepared, device, recorded, observer)
     if prepared.batch is not None:
         observer.note(f"the model was {prepared.batch}")
 
@@ -107,27 +92,12 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         )
 
     evaluator = evaluator_of(inputs.samples, plan.batch)
-    # Another device's own mistakes would not show if the user's file ran there as well.
-    user = UserModel(
-        file=inputs.file,
-        device=find_device("cpu"),
-        threads=threads,
-        precision=request.precision,
-        pieces=None if prepared.batch is None else prepared.batch.size,
-    )
-    refusal = user.refusal()
-    if refusal is not None:
-        observer.warning(
-            "the model cannot be run in its own half floats here, so the center is not "
-            f"compared with it, but with the same model in float32 ({refusal})"
-        )
+    user = _user_model(inputs, prepared, threads, observer)
     few = _few(inputs.samples, plan.batch, user, device)
-    # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
-    tested = (
-        evaluator
-        if device.kind == "cpu"
-        else evaluator_of(few, prepared.demanded_batch or len(few))
-    )
+    tested = evaluator
+    if device.kind != "cpu":
+        # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
+        tested = evaluator_of(few, prepared.demanded_batch or len(few))
     self_test(
         tested,
         user,
@@ -138,6 +108,69 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
         elsewhere=device.kind != "cpu",
     )
     return Engine(evaluator, plan, device, threads)
+
+
+def _threads(request: EvalRequest) -> int:
+    """Return the number of threads within one operator.
+
+    Raises:
+        UsageError: If so many make no sense here.
+    """
+    threads = usable_cores() if request.threads is None else request.threads
+    most = max(2 * (os.cpu_count() or 1), 8)
+    if not 1 <= threads <= most:
+        raise UsageError(f"expected from 1 to {most} threads on this machine, got {threads}")
+    return threads
+
+
+def _plan(
+    inputs: EvalInputs,
+    prepared: PreparedModel,
+    device: Device,
+    recorded: Plan | None,
+    observer: Observer,
+) -> Plan:
+    """Return the recorded plan, or a new one.
+
+    Raises:
+        SpecConflictError: If an explicit choice contradicts the recorded plan.
+        UsageError: If a choice is not possible.
+    """
+    request = inputs.request
+    plan = make_plan(
+        inputs.samples,
+        device,
+        strategy=request.strategy or (recorded.strategy if recorded else None),
+        batch=_wanted_batch(request, recorded),
+        demanded=prepared.demanded_batch,
+        folded=prepared.folded > 0,
+        outputs=math.prod(inputs.objective.loss.shape),
+    )
+    if recorded is None:
+        return plan
+    _check_recorded(plan, recorded, observer)
+    return recorded
+
+
+def _user_model(
+    inputs: EvalInputs, prepared: PreparedModel, threads: int, observer: Observer
+) -> UserModel:
+    """Return the user's file, which the evaluation is compared with."""
+    # Another device's own mistakes would not show if the user's file ran there as well.
+    user = UserModel(
+        file=inputs.file,
+        device=find_device("cpu"),
+        threads=threads,
+        precision=inputs.request.precision,
+        pieces=None if prepared.batch is None else prepared.batch.size,
+    )
+    refusal = user.refusal()
+    if refusal is not None:
+        observer.warning(
+            "the model cannot be run in its own half floats here, so the center is not "
+            f"compared with it, but with the same model in float32 ({refusal})"
+        )
+    return user
 
 
 def _wanted_device(request: EvalRequest, recorded: Plan | None) -> str:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.core.loss import CUSTOM, Labels
-from onnxscape.core.parameter import Role
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
-from onnxscape.data.arrays import read_npz
-from onnxscape.data.dataset import SAMPLE_WEIGHT
-from onnxscape.errors import (
-    DataError,
-    NoParametersError,
-    UnsupportedModelError,
-    UsageError,
+from onnxscape.data.matching import COLUMNS, match_inputs
+from onnxscape.errors import DataError, UnsupportedModelError, UsageError
+from onnxscape.evaluation.directions import make_directions, refuse_nothing
+from onnxscape.evaluation.given_weights import (
+    given_weights,
+    refuse_missing_weights,
+    refuse_weightless,
 )
-from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
     Objective,
     check_names,
     custom_files,
+    ignored_label,
     is_file,
     make_objective,
     wanted_labels,
@@ -37,16 +36,14 @@ from onnxscape.evaluation.request import DEFAULT_SAMPLES
 from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.model_file import ModelFile, read_model
-from onnxscape.graph.operands import weight_inputs
 from onnxscape.graph.outputs import choose_output
 from onnxscape.graph.prepared import analyse
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
     from onnxscape.core.samples import Samples
+    from onnxscape.data.matching import Matching
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import Data, EvalRequest
 
@@ -99,17 +96,13 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     check_names(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
-    file = read_model(request.model, weights=_weights(request))
+    file = read_model(request.model, weights=given_weights(request))
     parameters, warnings = analyse(file, request.overrides, precision=request.precision)
+    refuse_weightless(file, parameters, request.precision)
+    refuse_nothing(parameters, request.ignore, warnings)
     for text in warnings:
         observer.warning(text)
-    weightless = weight_inputs(canonical_of(file, request.precision).model)
-    if weightless and all(p.role is not Role.WEIGHT for p in parameters):
-        raise NoParametersError(
-            f"nothing to move: {', '.join(weightless)} are inputs of the model that are used "
-            "like weights; if they are, give their values with --weights FILE.npz"
-        )
-    delta, eta = make_directions(parameters, request, observer, warnings=warnings)
+    delta, eta = make_directions(parameters, request, observer)
     samples, objective = _samples_and_objective(file, request, observer)
     random = request.directions is None
     spec = EvalSpec(
@@ -144,14 +137,6 @@ def _digest(delta: Direction | None, eta: Direction | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _weights(request: EvalRequest) -> dict[str, NDArray[Any]] | None:
-    """Return the values of inputs that are weights, by name."""
-    given = request.weights
-    if isinstance(given, str | Path):
-        return read_npz(Path(given))
-    return None if given is None else {n: np.asarray(values) for n, values in given.items()}
-
-
 def _samples_and_objective(
     file: ModelFile, request: EvalRequest, observer: Observer
 ) -> tuple[Samples, Objective]:
@@ -161,16 +146,18 @@ def _samples_and_objective(
         All samples, and what is computed from their outputs.
     """
     dataset = _dataset(request.data, request, observer)
-    _refuse_missing_weights(file, request, dataset)
+    refuse_missing_weights(file, dataset, request.precision)
     custom = custom_files(request)
     output, default = _output(file, request, custom, observer)
     few = _samples(
-        _without_weights(dataset, file),
+        dataset,
         file,
         request,
         labels=Labels.ANY,
         samples=min(PROBED, len(dataset)),
+        weights=False,  # those of a few may all be 0
     )
+    match = match_inputs(dataset, fed_inputs(file, request.precision))
     batch = fixed_batch(canonical_of(file, request.precision).model)
     probe = look_at(
         file,
@@ -181,7 +168,13 @@ def _samples_and_objective(
     )
     reason = None
     if request.loss is None:
-        name, reason = propose(probe, dataset.labels, request.class_axis)
+        name, reason = propose(
+            probe,
+            dataset.labels,
+            match.arrays,
+            class_axis=request.class_axis,
+            ignore_index=ignored_label(request),
+        )
     else:
         name = CUSTOM if is_file(request.loss) else request.loss
     samples = _samples(
@@ -189,9 +182,9 @@ def _samples_and_objective(
         file,
         request,
         samples=_sample_count(request, len(dataset)),
-        **wanted_labels(name, probe, request),
+        **wanted_labels(name, probe, request, custom),
     )
-    _note_raw_bytes(dataset, samples, observer)
+    _note_raw_bytes(match, samples, observer)
     objective = make_objective(
         request,
         name,
@@ -206,25 +199,17 @@ def _samples_and_objective(
     return samples, objective
 
 
-def _without_weights(dataset: Dataset, file: ModelFile) -> Dataset:
-    """Return the data without weights of samples: a few of them may all be 0."""
-    wanted = {signature.name for signature in file.inputs}
-    if SAMPLE_WEIGHT not in dataset.fields or SAMPLE_WEIGHT in wanted:
-        return dataset
-    fields = {n: array for n, array in dataset.fields.items() if n != SAMPLE_WEIGHT}
-    return replace(dataset, fields=fields)
-
-
-def _note_raw_bytes(dataset: Dataset, samples: Samples, observer: Observer) -> None:
+def _note_raw_bytes(match: Matching, samples: Samples, observer: Observer) -> None:
     """Tell of bytes that are fed to a model which may have been trained on fractions."""
-    for field, array in dataset.fields.items():
-        name = field if field in samples.inputs else next(iter(samples.inputs))
+    for name, array in match.arrays.items():
         step = samples.preprocessing.get(name)
         scaled = isinstance(step, Mapping) and step.get("scale") != 1.0
         if array.dtype == np.uint8 and samples.inputs[name].dtype.kind == "f" and not scaled:
+            field = match.fields[name]
+            subject = "the columns hold" if field == COLUMNS else f"{field!r} holds"
             observer.note(
-                f"{field!r} holds bytes, fed as numbers from 0 to 255; if the model was "
-                "trained on 0 to 1, say --scale unit"
+                f"{subject} bytes, fed as numbers from 0 to 255; if the model was trained on "
+                "0 to 1, say --scale unit"
             )
 
 
@@ -237,8 +222,7 @@ def _output(
         UnsupportedModelError: If it takes the user to tell.
     """
     if request.output is None and "loss" in custom:
-        # A loss given as a graph names its outputs itself; the first of them is compared in
-        # the self-test.
+        # A loss given as a graph names its outputs itself.
         taken = {signature.name for signature in custom["loss"].inputs}
         for signature in file.outputs:
             if signature.name in taken:
@@ -281,22 +265,6 @@ def _samples(
         scale=request.scale,
         **wanted,
     )
-
-
-def _refuse_missing_weights(file: ModelFile, request: EvalRequest, dataset: Dataset) -> None:
-    """Say of an input without data that it is a weight, rather than that data are missing.
-
-    Raises:
-        DataError: If there is one.
-    """
-    inputs = {signature.name for signature in fed_inputs(file, request.precision)}
-    found = weight_inputs(canonical_of(file, request.precision).model)
-    missing = [name for name in found if name in inputs and name not in dataset.fields]
-    if missing and len(inputs) > 1:
-        raise DataError(
-            f"the model's input {missing[0]!r} is used like a weight and the data has no "
-            "array for it; if it is one, give its values with --weights FILE.npz"
-        )
 
 
 def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:

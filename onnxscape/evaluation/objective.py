@@ -21,12 +21,12 @@ from onnxscape.core.loss import (
     is_clamped,
     labels_of,
     metrics_of,
-    same_values,
 )
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
-from onnxscape.evaluation.probe import check_custom, check_per_batch
-from onnxscape.evaluation.proposal import is_log_probability, is_probability
-from onnxscape.graph.heads import read_custom
+from onnxscape.evaluation.custom_checks import check_custom
+from onnxscape.evaluation.probe import check_per_batch
+from onnxscape.evaluation.score_checks import check_classes, check_scores, check_values
+from onnxscape.graph.heads import labels_input, read_custom
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 _RESERVED = frozenset({"loss", "loss_stderr", "evaluated", "xcoordinates", "ycoordinates"})
 """Arrays of a surface file that no metric may be called like."""
-
-_SLACK = 1e-6
-"""How far above 1 rounding may carry a probability."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,13 +118,25 @@ def custom_files(request: EvalRequest) -> dict[str, ModelFile]:
     return found
 
 
-def wanted_labels(name: str, probe: Probe, request: EvalRequest) -> dict[str, Any]:
+def ignored_label(request: EvalRequest) -> int:
+    """Return the class number of positions that do not count.
+
+    Args:
+        request: The request.
+    """
+    return IGNORE_INDEX if request.ignore_index is None else request.ignore_index
+
+
+def wanted_labels(
+    name: str, probe: Probe, request: EvalRequest, custom: Mapping[str, ModelFile]
+) -> dict[str, Any]:
     """Return what `prepare_samples` must know of a loss.
 
     Args:
         name: The loss.
         probe: The model's outputs for a few samples.
         request: The request.
+        custom: From `custom_files`.
 
     Returns:
         Arguments of `prepare_samples`.
@@ -147,6 +156,10 @@ def wanted_labels(name: str, probe: Probe, request: EvalRequest) -> dict[str, An
     for option, wrong in options.items():
         if wrong:
             raise UsageError(f"--{option} means nothing for the loss {name}; leave it out")
+    if kind is Labels.NONE and any(
+        labels_input(f, tuple(probe.others)) for f in custom.values()
+    ):
+        return {"labels": Labels.ANY}  # for a metric
     if kind is not Labels.CLASSES:
         return {"labels": kind}
     shape = probe.values.shape
@@ -156,7 +169,7 @@ def wanted_labels(name: str, probe: Probe, request: EvalRequest) -> dict[str, An
             f"{probe.output!r} is {list(shape)}; for regression use --loss mse, for two "
             "classes in one number bce or bce-with-logits"
         )
-    wanted = {"labels": kind, "ignore_index": _ignored(request)}
+    wanted = {"labels": kind, "ignore_index": ignored_label(request)}
     if name == "next-token":
         return wanted | {"next_token": True}
     labels = probe.samples.labels
@@ -209,48 +222,78 @@ def make_objective(
         name=name,
         output=probe.output,
         shape=probe.shape,
-        ignore_index=_ignored(request),
+        ignore_index=ignored_label(request),
         label_smoothing=request.label_smoothing,
         huber_delta=request.huber_delta,
-        per_batch=probe.per_batch,
+        per_batch=probe.per_batch and name == "none",
         label_type=None if samples.labels is None else samples.labels.dtype,
         metrics=_metrics(request, name, custom),
     )
     found_axis = None
-    kind = labels_of(name)
-    if kind is Labels.CLASSES:
+    if labels_of(name) is Labels.CLASSES:
         axis, found_axis = _class_axis(request, probe, samples)
         loss = replace(loss, class_axis=axis)
-        _check_classes(loss, samples)
-        _check_scores(loss, probe, observer)
+    _check(loss, probe, samples, batch, observer)
+    for metric, file in custom.items():
+        check_custom(metric, file, probe, samples)
+    spec = _spec(loss, custom) | {
+        "output": None if probe.output == default_output else probe.output,
+        "class_axis": None if loss.class_axis == found_axis else loss.class_axis,
+    }
+    return Objective(
+        loss, custom, spec, _text(loss, request, reason, _read(loss, probe, custom))
+    )
+
+
+def _check(
+    loss: Loss, probe: Probe, samples: Samples, batch: int | None, observer: Observer
+) -> None:
+    """Check a built-in loss against output and labels.
+
+    Raises:
+        DataError: If the labels do not fit.
+        UsageError: If the loss does not.
+        UnsupportedModelError: If the output is one number for a whole batch, and may not be.
+    """
+    kind = labels_of(loss.name)
+    if kind is Labels.CLASSES:
+        check_classes(loss, samples)
+        check_scores(loss, probe, observer)
     elif kind is Labels.VALUES:
-        _check_values(loss, probe, samples, observer)
-    if name == "none":
-        check_per_batch(probe, samples, batch)
+        check_values(loss, probe, samples, observer)
+    if loss.name == "none":
+        check_per_batch(probe, samples, batch, observer)
     elif probe.per_batch and kind is not Labels.ANY:
         raise UnsupportedModelError(
             f"the output {probe.output!r} is one number for a whole batch: it can only be the "
             "loss itself, --loss none"
         )
-    for metric, file in custom.items():
-        check_custom(metric, file, probe, samples)
+
+
+def _spec(loss: Loss, custom: Mapping[str, ModelFile]) -> dict[str, Any]:
+    """Return the fields of the spec that a loss alone defines."""
     digests = {metric: file.digest for metric, file in custom.items()}
-    spec = {
-        "loss": name,
+    return {
+        "loss": loss.name,
         "metrics": loss.metrics,
-        "output": None if probe.output == default_output else probe.output,
-        "class_axis": None if loss.class_axis == found_axis else loss.class_axis,
         "ignore_index": loss.ignore_index,
         "label_smoothing": loss.label_smoothing,
         "huber_delta": loss.huber_delta,
         "loss_file": digests.pop("loss", None),
         "metric_files": digests,
     }
-    return Objective(loss, custom, spec, _text(loss, request, reason))
 
 
-def _ignored(request: EvalRequest) -> int:
-    return IGNORE_INDEX if request.ignore_index is None else request.ignore_index
+def _read(loss: Loss, probe: Probe, custom: Mapping[str, ModelFile]) -> str:
+    """Return the outputs that a loss is computed from, with their shapes, for people."""
+    shapes = {loss.output: loss.shape}
+    if loss.name == CUSTOM:
+        asked = [signature.name for signature in custom["loss"].inputs]
+        shapes = {n: probe.others[n].shape[1:] for n in asked if n in probe.others} or shapes
+    axes = [] if loss.per_batch else ["N"]
+    return " and ".join(
+        f"{name!r} [{', '.join([*axes, *map(str, shape)])}]" for name, shape in shapes.items()
+    )
 
 
 def _metrics(
@@ -321,98 +364,7 @@ def _class_axis(
     return found, found
 
 
-def _check_classes(loss: Loss, samples: Samples) -> None:
-    labels = np.asarray(samples.labels)
-    counts = labels != loss.ignore_index
-    wrong = np.argwhere(counts & ((labels < 0) | (labels >= loss.classes)))
-    if len(wrong):
-        raise DataError(
-            f"label {int(labels[tuple(wrong[0])])} of sample {int(wrong[0][0])} is out of "
-            f"range: the output {loss.output!r} has {loss.classes} classes, so labels go from "
-            f"0 to {loss.classes - 1}"
-        )
-    weights = np.ones(len(samples)) if samples.weights is None else samples.weights
-    if not (counts.reshape(len(labels), -1).any(axis=1) & (weights > 0)).any():
-        raise DataError(
-            f"no label counts: all of {samples.name} are {loss.ignore_index} or have weight 0"
-        )
-
-
-def _check_scores(loss: Loss, probe: Probe, observer: Observer) -> None:
-    """Say if a loss of classes is given something else than it takes.
-
-    Raises:
-        UsageError: If it cannot mean anything.
-    """
-    values = probe.values[np.isfinite(probe.values)]
-    axis = loss.class_axis or 1
-    name = f"the output {loss.output!r}"
-    if loss.name in {"cross-entropy", "next-token"}:
-        if is_probability(probe.values, axis):
-            observer.warning(
-                f"{name} looks like probabilities (rows sum to 1), {loss.name} takes logits: "
-                "use --loss log-loss, or export the model without its last softmax"
-            )
-    elif loss.name == "nll":
-        if values.size and values.max() > _SLACK:
-            raise UsageError(
-                f"nll takes log-probabilities, {name} has {values.max():.4g} above 0; for "
-                "logits use --loss cross-entropy, for probabilities log-loss"
-            )
-        if not is_log_probability(probe.values, axis):
-            observer.warning(
-                f"{name} does not look like log-probabilities: the exponentials of its rows "
-                "do not sum to 1; for logits use --loss cross-entropy"
-            )
-    else:
-        _check_unit(values, name, "log-loss", "cross-entropy")
-        if not is_probability(probe.values, axis):
-            observer.warning(
-                f"{name} does not look like probabilities of classes: its rows do not sum to 1"
-            )
-
-
-def _check_unit(values: Any, name: str, loss: str, other: str) -> None:
-    if values.size and (values.min() < -_SLACK or values.max() > 1.0 + _SLACK):
-        raise UsageError(
-            f"{loss} takes probabilities, {name} has values from {values.min():.4g} to "
-            f"{values.max():.4g}; for logits use --loss {other}"
-        )
-
-
-def _check_values(loss: Loss, probe: Probe, samples: Samples, observer: Observer) -> None:
-    """Check that labels are values for the output.
-
-    Raises:
-        DataError: If they have another shape, or are no probabilities.
-        UsageError: If the output cannot be meant for this loss.
-    """
-    labels = np.asarray(samples.labels)
-    shape = (len(probe.values), *labels.shape[1:]) if not probe.per_batch else labels.shape
-    if not probe.per_batch and not same_values(probe.values.shape, shape):
-        raise DataError(
-            f"expected {int(np.prod(loss.shape))} target value(s) per sample for the output "
-            f"{loss.output!r} {list(probe.values.shape)}, the data's labels have "
-            f"{int(np.prod(labels.shape[1:]))}: {list(labels.shape)}"
-        )
-    if loss.name not in {"bce", "bce-with-logits"}:
-        return
-    if labels.min() < 0 or labels.max() > 1:
-        raise DataError(
-            f"{loss.name} takes labels from 0 to 1, {samples.name} has {labels.min():.4g} to "
-            f"{labels.max():.4g}"
-        )
-    values = probe.values[np.isfinite(probe.values)]
-    if loss.name == "bce":
-        _check_unit(values, f"the output {loss.output!r}", "bce", "bce-with-logits")
-    elif probe.last == "Sigmoid":
-        observer.warning(
-            f"the output {loss.output!r} comes from a Sigmoid, bce-with-logits takes logits: "
-            "use --loss bce"
-        )
-
-
-def _text(loss: Loss, request: EvalRequest, reason: str | None) -> str:
+def _text(loss: Loss, request: EvalRequest, reason: str | None, read: str) -> str:
     name = Path(request.loss).name if loss.name == CUSTOM and request.loss else loss.name
     options = {
         "class axis": request.class_axis,
@@ -421,8 +373,7 @@ def _text(loss: Loss, request: EvalRequest, reason: str | None) -> str:
         "delta": None if loss.huber_delta == 1.0 else loss.huber_delta,
     }
     said = "".join(f", {key} {value}" for key, value in options.items() if value is not None)
-    axes = [] if loss.per_batch else ["N", *map(str, loss.shape)]
     metrics = ", ".join(metric for metric in loss.metrics if metric != CLAMPED)
-    text = f"{name} of {loss.output!r} [{', '.join(axes)}]{said}"
+    text = f"{name} of {read}{said}"
     text += f"; {metrics}" if metrics else ""
     return text + (f" (proposed: {reason})" if reason else "")

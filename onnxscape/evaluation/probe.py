@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
-from onnxscape.graph.heads import labels_input
 from onnxscape.graph.outputs import last_operator
 from onnxscape.runtime.devices import find_device
-from onnxscape.runtime.sessions import open_session, run, session_options
+from onnxscape.runtime.self_test import FLOOR, LOOSENED, TOLERANCE
 from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxscape.core.samples import Samples
+    from onnxscape.evaluation.observer import Observer
     from onnxscape.graph.model_file import ModelFile
 
 PROBED = 8
@@ -37,6 +37,9 @@ class Probe:
         per_batch: Whether it is one number for all.
         last: Operator that makes it; None if it comes from no node.
         samples: The samples, labels as they were found.
+        twice: Where it is one number for all, what it is for the same samples twice over;
+            None where the file does not take so many.
+        loosened: Why the file may round more than float32 does.
     """
 
     output: str
@@ -45,6 +48,8 @@ class Probe:
     per_batch: bool
     last: str | None
     samples: Samples
+    twice: NDArray[Any] | None = None
+    loosened: frozenset[str] = frozenset()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,13 +80,8 @@ def look_at(
     Raises:
         UnsupportedModelError: If it cannot be run, or the output has no axis of samples.
     """
-    user = UserModel(
-        file=file,
-        device=find_device("cpu"),
-        threads=1,
-        precision=precision,
-        pieces=pieces,
-    )
+    cpu = find_device("cpu")
+    user = UserModel(file=file, device=cpu, threads=1, precision=precision, pieces=pieces)
     # More pieces than one would hide that a whole batch has one number.
     count = len(samples) if pieces in {None, 1} else min(len(samples), pieces)
     samples = replace(
@@ -97,6 +97,10 @@ def look_at(
             f"expected the output {output!r} with samples along its first axis, got "
             f"{list(values.shape)} for {count} samples"
         )
+    twice = None
+    if per_batch and pieces is None:
+        doubled = {name: np.concatenate([a, a]) for name, a in samples.inputs.items()}
+        twice = np.asarray(user.outputs({**doubled, **samples.constants})[output])
     return Probe(
         output=output,
         values=values,
@@ -106,65 +110,30 @@ def look_at(
         per_batch=per_batch,
         last=last_operator(file.proto, output),
         samples=samples,
+        twice=twice,
+        loosened=user.loosened,
     )
 
 
-def check_custom(name: str, file: ModelFile, probe: Probe, samples: Samples) -> None:
-    """Run a loss or metric given as a graph on the outputs of a few samples.
-
-    Args:
-        name: The metric's name, or `loss`.
-        file: The graph.
-        probe: The model's outputs.
-        samples: All samples, labels as the loss takes them.
-
-    Raises:
-        UnsupportedModelError: If it fails, or gives anything but a number per sample.
-        DataError: If it takes labels and there are none, or they change in its type.
-    """
-    labels = labels_input(file, tuple(probe.others))
-    feeds = {}
-    for signature in file.inputs:
-        array = probe.others.get(signature.name)
-        if signature.name == labels:
-            array = probe.samples.labels
-            _check_labels(samples, signature.dtype, f"{file.path} ({signature})")
-        if array is not None:
-            feeds[signature.name] = array.astype(signature.dtype)
-    count = len(probe.samples)
-    session = open_session(file.runnable(), find_device("cpu"), session_options(1))
-    (result,) = run(session, [file.outputs[0].name], feeds)
-    if result.shape not in {(count,), (count, 1)}:
-        raise UnsupportedModelError(
-            f"expected {file.path} to give one number per sample, [{count}] or [{count}, 1] "
-            f"for {count} samples, got {list(result.shape)} for the {name}"
-        )
-
-
-def _check_labels(samples: Samples, dtype: np.dtype[Any], where: str) -> None:
-    if samples.labels is None:
-        raise DataError(f"{where} takes labels, and {samples.name} has none")
-    if dtype.kind in "biu" and not (samples.labels.astype(dtype) == samples.labels).all():
-        raise DataError(
-            f"the labels of {samples.name} ({samples.labels.dtype}) would change in {where}; "
-            "declare another type of labels there"
-        )
-
-
-def check_per_batch(probe: Probe, samples: Samples, size: int | None) -> None:
+def check_per_batch(
+    probe: Probe, samples: Samples, size: int | None, observer: Observer
+) -> None:
     """Refuse what cannot be right where the model computes one loss for a whole batch.
 
     Args:
         probe: The model's outputs.
         samples: All samples.
         size: Batch size that the model demands; None if it takes any.
+        observer: Told if it cannot be checked whether that loss is a mean.
 
     Raises:
         DataError: If samples have weights.
+        UnsupportedModelError: If the loss is no mean over the batch.
         UsageError: If the last batch would have to be filled up.
     """
     if not probe.per_batch:
         return
+    _check_mean(probe, size, observer)
     if samples.weights is not None:
         raise DataError(
             f"the output {probe.output!r} is one loss for a whole batch, so the weights of "
@@ -175,4 +144,36 @@ def check_per_batch(probe: Probe, samples: Samples, size: int | None) -> None:
             f"the output {probe.output!r} is one loss for a whole batch of {size}, and "
             f"{len(samples)} samples are no whole number of batches: use --samples "
             f"{max(len(samples) // size, 1) * size}"
+        )
+
+
+def _check_mean(probe: Probe, size: int | None, observer: Observer) -> None:
+    """Refuse one loss for a whole batch that is another for the same samples twice over.
+
+    Raises:
+        UnsupportedModelError: If it is.
+    """
+    once = float(probe.values.reshape(()))
+    twice = None if probe.twice is None else float(probe.twice.reshape(()))
+    if twice is None or not np.isfinite([once, twice]).all():
+        why = (
+            f"the model takes batches of {size or len(probe.samples)} only"
+            if twice is None
+            else f"it is {once:g} at the center"
+        )
+        if size != 1:
+            observer.warning(
+                f"the output {probe.output!r} is taken for the mean of the losses of a batch, "
+                f"which could not be checked, since {why}; if it is their sum, the surface is "
+                "too high by a factor: export the model with the mean"
+            )
+        return
+    tolerance = max([TOLERANCE, *(LOOSENED.get(why, TOLERANCE) for why in probe.loosened)])
+    if abs(twice - once) > max(tolerance * abs(once), FLOOR):
+        count = len(probe.samples)
+        raise UnsupportedModelError(
+            f"the output {probe.output!r} is no mean over the batch: it is {once:.6g} for "
+            f"{count} samples of {probe.samples.name}, and {twice:.6g} for the same samples "
+            "twice over, so the loss would depend on the batch size; export the model with "
+            "the mean of the samples' losses, not their sum, or with one loss per sample"
         )

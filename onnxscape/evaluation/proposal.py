@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.loss import IGNORE_INDEX, class_axes, same_values
+from onnxscape.core.loss import class_axes, same_values
+from onnxscape.data.dataset import blocks
 from onnxscape.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from onnxscape.evaluation.probe import Probe
@@ -19,14 +22,21 @@ _TOLERANCE = 1e-3
 
 
 def propose(
-    probe: Probe, labels: NDArray[Any] | None, class_axis: int | None
+    probe: Probe,
+    labels: NDArray[Any] | None,
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    class_axis: int | None,
+    ignore_index: int,
 ) -> tuple[str, str]:
     """Propose a loss.
 
     Args:
         probe: The model's output for a few samples.
         labels: All labels of the data as they were found [n, ...]; None if there are none.
+        arrays: All the data that the model is fed from, by input name [n, ...].
         class_axis: The user's axis of classes, if any.
+        ignore_index: Label of positions that do not count.
 
     Returns:
         Name of the loss, and why it is that one.
@@ -37,7 +47,7 @@ def propose(
     if probe.per_batch:
         return "none", "the output is one number for a whole batch"
     values = probe.values
-    if _own_tokens(probe, labelled=labels is not None):
+    if _own_tokens(probe, labels, arrays, ignore_index):
         return (
             "next-token",
             "the output scores tokens, and there are no labels but the input's own",
@@ -53,24 +63,39 @@ def propose(
     return _by_labels(probe, labels, class_axis)
 
 
-def _own_tokens(probe: Probe, *, labelled: bool) -> bool:
+def _own_tokens(
+    probe: Probe,
+    labels: NDArray[Any] | None,
+    arrays: Mapping[str, NDArray[Any]],
+    ignore_index: int,
+) -> bool:
     """Return whether tokens are scored, and the labels, if any, are the tokens themselves."""
     if probe.values.ndim != 3:
         return False
-    labels, scored = probe.samples.labels, probe.values.shape[2]
+    positions, scored = probe.values.shape[1:]
     tokens = [
-        array
-        for array in probe.samples.inputs.values()
+        arrays[name]
+        for name, array in probe.samples.inputs.items()
         if array.dtype.kind in "iu"
-        and array.shape == probe.values.shape[:2]
-        and array.max() < scored
+        and arrays[name].shape[1:] == (positions,)
+        and arrays[name].max() < scored
     ]
-    if not labelled or labels is None:
-        return len(tokens) == 1 and not labelled
-    return any(
-        array.shape == labels.shape and ((array == labels) | (labels == IGNORE_INDEX)).all()
-        for array in tokens
-    )
+    if labels is None:
+        return len(tokens) == 1
+    return any(_are_labels(array, labels, ignore_index) for array in tokens)
+
+
+def _are_labels(tokens: NDArray[Any], labels: NDArray[Any], ignore_index: int) -> bool:
+    """Return whether some labels count, and all that do are the tokens at their positions."""
+    if labels.shape != tokens.shape:
+        return False
+    some = False
+    for start, block in blocks(labels):
+        counts = block != ignore_index
+        if (block != tokens[start : start + len(block)])[counts].any():
+            return False
+        some = some or bool(counts.any())
+    return some
 
 
 def _by_labels(probe: Probe, labels: NDArray[Any], class_axis: int | None) -> tuple[str, str]:

@@ -35,8 +35,8 @@ LOOSENED = {"float16": 2e-2, "bfloat16": 5e-2, "quantized": 5e-2}
 after every operator, quantized operators where their integer kernels saturate."""
 
 STEPS = 0.05
-"""Share of whole numbers (classes found, truth values) that may be others: a score that rounding
-carries over a step."""
+"""Share of whole numbers (classes found, truth values) that may be others: rounding may carry
+a score over a step."""
 
 _ADVICE = "please report this with the model; --strategy overriding may work"
 

@@ -40,21 +40,7 @@ def class_results(
     ignored = head.add("Equal", labels, head.constant(np.array([loss.ignore_index])))
     # An index must be one, even where it does not count.
     inside = head.add("Where", ignored, head.constant(np.array([0])), labels)
-    clamped = None
-    if loss.name in {"cross-entropy", "next-token"}:
-        value = _cross_entropy(head, scores, inside, loss)
-    elif loss.name == "nll":
-        value = head.add("Neg", head.add("GatherElements", scores, inside, axis=2))
-    else:
-        chosen = head.add("GatherElements", scores, inside, axis=2)
-        smallest = head.constant(SMALLEST_PROBABILITY)
-        value = head.add("Neg", head.add("Log", head.add("Max", chosen, smallest)))
-        clamped = head.add("Less", chosen, smallest)
-    spoiled = head.add("IsNaN", head.reduce("ReduceSum", scores, 2))
-    if loss.name in {"cross-entropy", "next-token"}:
-        largest = head.reduce("ReduceMax", scores, 2)
-        spoiled = head.add("Or", spoiled, head.add("IsInf", largest, detect_negative=0))
-    value = head.add("Where", spoiled, head.constant(np.nan), value)
+    value, clamped = _values(head, scores, inside, loss)
     counts = head.add("Not", ignored)
     found = head.add("Less", head.add("Abs", value), head.constant(np.inf))
     found = head.add("And", found, counts)
@@ -76,6 +62,27 @@ def class_results(
             "ReduceMax", head.reshape(clamped, 0, loss.positions), 1
         )
     return results
+
+
+def _values(
+    head: Builder, scores: ir.Value, labels: ir.Value, loss: Loss
+) -> tuple[ir.Value, ir.Value | None]:
+    """Return each position's loss, NaN where there is none, and whether it was clamped."""
+    clamped = None
+    if loss.name in {"cross-entropy", "next-token"}:
+        value = _cross_entropy(head, scores, labels, loss)
+    elif loss.name == "nll":
+        value = head.add("Neg", head.add("GatherElements", scores, labels, axis=2))
+    else:
+        chosen = head.add("GatherElements", scores, labels, axis=2)
+        smallest = head.constant(SMALLEST_PROBABILITY)
+        value = head.add("Neg", head.add("Log", head.add("Max", chosen, smallest)))
+        clamped = head.add("Less", chosen, smallest)
+    spoiled = head.add("IsNaN", head.reduce("ReduceSum", scores, 2))
+    if loss.name in {"cross-entropy", "next-token"}:
+        largest = head.reduce("ReduceMax", scores, 2)
+        spoiled = head.add("Or", spoiled, head.add("IsInf", largest, detect_negative=0))
+    return head.add("Where", spoiled, head.constant(np.nan), value), clamped
 
 
 def _class_axis_last(head: Builder, output: ir.Value, loss: Loss) -> ir.Value:

@@ -332,6 +332,18 @@ def test_a_model_with_nothing_to_move_is_refused(dense_model, digits_arrays):
         ox.evaluate(model, data, grid=3)
 
 
+def test_why_nothing_moves_is_said_once(make_model, recorder):
+    layer = onnx.helper.make_node(
+        "LinearRegressor", ["x"], ["y"], "linear", domain="ai.onnx.ml", coefficients=[1.0, 2.0]
+    )
+    model = make_model([layer], {"x": ["n", 2]}, {"y": ["n", 1]}, {})
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    told = recorder()
+    with pytest.raises(NoParametersError, match="LinearRegressor 'linear' has learned"):
+        ox.evaluate(model, (np.eye(2), np.ones(2)), grid=3, observer=told)
+    assert told.warnings == []
+
+
 def test_the_names_of_the_package_are_what_it_exports():
     assert all(hasattr(ox, name) for name in ox.__all__)
     assert sorted(ox.__all__) == ox.__all__

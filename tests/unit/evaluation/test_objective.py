@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 import onnxscape as ox
 from onnxscape.core.spec import EvalSpec
+from onnxscape.data import Dataset
 from onnxscape.errors import (
     DataError,
     OutputError,
@@ -311,9 +312,10 @@ def test_a_loss_given_as_a_graph_may_read_several_outputs(evaluate, network, los
         helper.make_node("ReduceSum", ["d", "axes"], ["z"], keepdims=1),
     ]
     path = loss_file(nodes, {"raw": ["n", 3], "other": ["n", 3]}, {"z": ["n", 1]})
-    landscape, _ = evaluate(model, {"x": X}, loss=path)
+    landscape, told = evaluate(model, {"x": X}, loss=path)
     raw = X.astype(float) @ WEIGHT.astype(float)
     assert landscape.center["loss"] == pytest.approx(2 * raw.sum(axis=1).mean(), rel=1e-4)
+    assert told.outlines[0].loss == "own.onnx of 'raw' [N, 3] and 'other' [N, 3]"
 
 
 def test_labels_that_would_change_in_the_graphs_type_are_refused(evaluate, network, loss_file):
@@ -343,6 +345,120 @@ def test_a_graph_that_gives_no_number_per_sample_is_refused(evaluate, network, l
         evaluate(network(outputs={"raw": ["n", 3]}), loss=path)
 
 
+@pytest.fixture
+def misses(loss_file):
+    """Writes a metric that is 1 where the found class is not the label."""
+
+    def write(declared, name="misses.onnx"):
+        nodes = [
+            helper.make_node("ArgMax", ["raw"], ["found"], axis=1, keepdims=0),
+            helper.make_node("Equal", ["found", "labels"], ["hit"]),
+            helper.make_node("Not", ["hit"], ["miss"]),
+            helper.make_node("Cast", ["miss"], ["z"], to=TensorProto.FLOAT),
+        ]
+        types = {"labels": TensorProto.INT64}
+        inputs = {"raw": ["n", 3], "labels": declared}
+        return loss_file(nodes, inputs, {"z": None}, name=name, types=types)
+
+    return write
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 1)])
+def test_a_graph_is_fed_the_labels_of_the_loss(shape, evaluate, network, misses):
+    model = network(outputs={"raw": ["n", 3]})
+    landscape, _ = evaluate(model, (X, Y.reshape(shape)), metrics=(misses(["n"]), "accuracy"))
+    expected = np.mean((X.astype(float) @ WEIGHT.astype(float)).argmax(axis=1) != Y)
+    assert landscape.center["misses"] == pytest.approx(expected)
+    assert landscape.center["accuracy"] == pytest.approx(1 - expected)
+
+
+@pytest.mark.parametrize("samples", [3, 12])
+def test_labels_of_another_shape_than_the_graph_declares_are_refused(
+    samples, evaluate, network, misses
+):
+    model = network(outputs={"raw": ["n", 3]})
+    column = misses(["n", 1])
+    message = (
+        r"labels of arrays shaped as .*misses.onnx \(labels \[\?, 1\] int64\).* fed as \[N\]"
+    )
+    with pytest.raises(DataError, match=message):  # those of cross-entropy lose their column
+        evaluate(model, (X, Y[:, None]), metrics=(column,), samples=samples)
+    with pytest.raises(DataError, match=r"fed as \[N, 1\]; declare that shape"):
+        evaluate(model, (X, Y[:, None]), loss=misses(["n"]), samples=samples)
+
+
+def test_labels_that_multiply_the_samples_are_refused(evaluate, network, misses):
+    anything = misses(None)  # [N] against [N, 1] gives [N, N]
+    model = network(outputs={"raw": ["n", 3]})
+    with pytest.raises(UnsupportedModelError, match=r"number per sample.*got \[8, 8\] for"):
+        evaluate(model, (X, Y[:, None]), loss=anything)
+    assert np.isfinite(evaluate(model, (X, Y), loss=anything)[0].loss).all()
+
+
+def test_a_metric_may_take_labels_where_the_loss_takes_none(evaluate, network, misses):
+    model = network(
+        helper.make_node("ReduceMax", ["raw"], ["out"], axes=[1], keepdims=0),
+        outputs={"out": ["n"], "raw": ["n", 3]},
+    )
+    landscape, _ = evaluate(model, loss="none", output="out", metrics=(misses(["n"]),))
+    raw = X.astype(float) @ WEIGHT.astype(float)
+    assert landscape.center["misses"] == pytest.approx(np.mean(raw.argmax(axis=1) != Y))
+    assert landscape.center["loss"] == pytest.approx(raw.max(axis=1).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceSum"])
+def test_a_graph_that_mixes_samples_is_refused(op, evaluate, network, loss_file):
+    first = {"axes": [0]} if op != "ReduceSum" else {}
+    nodes = [
+        helper.make_node("ReduceMax", ["raw"], ["own"], axes=[1], keepdims=1),
+        helper.make_node("Constant", [], ["zero"], value_ints=[0]),
+        helper.make_node(op, ["own"] if first else ["own", "zero"], ["all"], **first),
+        helper.make_node("Sub", ["own", "all"], ["z"]),
+    ]
+    path = loss_file(nodes, {"raw": ["n", 3]}, {"z": ["n", 1]})
+    model = network(outputs={"raw": ["n", 3]})
+    with pytest.raises(UnsupportedModelError, match=r"own.onnx mixes the samples.*batch size"):
+        evaluate(model, loss=path)
+    with pytest.raises(UnsupportedModelError, match="the own of one sample"):
+        evaluate(model, metrics=(path,))
+
+
+def test_a_graph_for_one_number_of_samples_is_refused(evaluate, network, loss_file):
+    nodes = [
+        helper.make_node("ReduceMax", ["raw"], ["b"], axes=[1], keepdims=0),
+        helper.make_node("Constant", [], ["eight"], value_ints=[8]),
+        helper.make_node("Reshape", ["b", "eight"], ["z"]),
+    ]
+    path = loss_file(nodes, {"raw": ["n", 3]}, {"z": ["n"]})
+    with pytest.raises(UnsupportedModelError, match=r"8 samples at once, but not one alone"):
+        evaluate(network(outputs={"raw": ["n", 3]}), loss=path)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_the_batch_size_that_a_graph_was_exported_for_does_not_matter(
+    size, evaluate, network, loss_file
+):
+    nodes = [helper.make_node("ReduceMax", ["raw"], ["z"], axes=[1], keepdims=0)]
+    path = loss_file(nodes, {"raw": [size, 3]}, {"z": [size]})
+    landscape, _ = evaluate(network(outputs={"raw": ["n", 3]}), loss=path)
+    raw = X.astype(float) @ WEIGHT.astype(float)
+    assert landscape.center["loss"] == pytest.approx(raw.max(axis=1).mean(), rel=1e-5)
+
+
+def test_a_graph_does_not_read_one_number_of_a_whole_batch(evaluate, network, loss_file):
+    model = network(
+        helper.make_node("ReduceMean", ["raw"], ["all"], keepdims=0),
+        outputs={"raw": ["n", 3], "all": []},
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["raw"], ["b"], axes=[1], keepdims=0),
+        helper.make_node("Sub", ["b", "all"], ["z"]),
+    ]
+    path = loss_file(nodes, {"raw": ["n", 3], "all": []}, {"z": ["n"]})
+    with pytest.raises(UnsupportedModelError, match=r"the output 'all' that .*got \[\] for 8"):
+        evaluate(model, loss=path)
+
+
 @pytest.mark.parametrize("name", ["loss.onnx", "accuracy.onnx", "train_loss.onnx", "_.onnx"])
 def test_a_metric_whose_name_is_taken_is_refused(name, evaluate, network, loss_file):
     nodes = [helper.make_node("ReduceMax", ["raw"], ["z"], axes=[1], keepdims=0)]
@@ -363,8 +479,8 @@ def test_a_loss_is_never_written_over(evaluate, network, squares):
 def whole(network):
     """A model whose output is one number for a batch; the batch may be fixed."""
 
-    def build(batch="n"):
-        node = helper.make_node("ReduceMean", ["raw"], ["z"], keepdims=0)
+    def build(batch="n", op="ReduceMean"):
+        node = helper.make_node(op, ["raw"], ["z"], keepdims=0)
         model = network(node, outputs={"z": []})
         if batch != "n":
             model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
@@ -389,3 +505,56 @@ def test_a_fixed_batch_must_divide_the_samples_where_it_has_one_loss(evaluate, w
         evaluate(whole(5), {"x": X})
     landscape, _ = evaluate(whole(5), {"x": X}, samples=10)
     assert np.isfinite(landscape.loss).all()
+
+
+def test_the_mean_of_a_batch_is_that_of_all_samples(evaluate, whole):
+    landscape, told = evaluate(whole(), {"x": X}, batch_size=5)
+    assert told.warnings == []
+    expected = (X.astype(float) @ WEIGHT.astype(float)).mean()
+    assert landscape.center["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [None, "none"])
+@pytest.mark.parametrize("op", ["ReduceSum", "ReduceL2", "ReduceSumSquare"])
+def test_a_sum_over_the_batch_is_no_loss(op, loss, evaluate, whole):
+    with pytest.raises(
+        UnsupportedModelError, match=r"'z' is no mean over the batch.*the mean of"
+    ):
+        evaluate(whole(op=op), {"x": X}, loss=loss)
+
+
+def test_what_cannot_be_checked_of_a_fixed_batch_is_said(evaluate, whole):
+    landscape, told = evaluate(whole(4), {"x": X})
+    (warning,) = told.warnings
+    assert re.search(
+        r"'z' is taken for the mean .* not be checked, since .* of 4 only", warning
+    )
+    expected = (X.astype(float) @ WEIGHT.astype(float)).mean()
+    assert landscape.center["loss"] == pytest.approx(expected, rel=1e-5)
+    assert evaluate(whole(1), {"x": X})[1].warnings == []
+
+
+# --- bytes --------------------------------------------------------------------------------
+
+
+def test_only_bytes_that_are_fed_are_told_of(evaluate, network):
+    model = network(outputs={"raw": ["n", 3]})
+    ones = np.ones(12, dtype=np.uint8)
+    data = {"x": X, "y": Y, "sample_weight": ones, "mask": np.ones((12, 4), dtype=np.uint8)}
+    assert evaluate(model, data)[1].notes == []
+    pixels = {**data, "x": np.uint8(10 * np.abs(X))}
+    (note,) = evaluate(model, pixels)[1].notes
+    assert note.startswith("'x' holds bytes, fed as numbers from 0 to 255")
+    assert evaluate(model, pixels, scale="unit")[1].notes == []
+
+
+def test_data_with_weights_is_digested_once(evaluate, network, monkeypatch):
+    calls = []
+    computed = Dataset._computed_digest
+    monkeypatch.setattr(
+        Dataset, "_computed_digest", lambda data: calls.append(data) or computed(data)
+    )
+    evaluate(
+        network(outputs={"raw": ["n", 3]}), {"x": X, "y": Y, "sample_weight": np.ones(12)}
+    )
+    assert len(calls) == 1

@@ -219,6 +219,24 @@ def test_weights_without_values_are_pointed_out(weightless):
         ox.evaluate(weightless, (X, Y), **SMALL)
 
 
+@pytest.mark.parametrize("given", [(), ("w",)])
+def test_evaluation_and_inspection_name_the_same_inputs(given, make_model):
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["out"])
+    model = make_model([node], {"x": ["n", 4], "w": [4, 3], "b": [3]}, {"out": ["n", 3]}, {})
+    weights = {"w": np.ones((4, 3), dtype=np.float32)}
+    weights = {name: weights[name] for name in given}
+    named = ["b"] if given else ["w", "b"]
+    (told,) = [
+        concern.text
+        for concern in ox.inspect(model, weights=weights).warnings
+        if concern.kind == "weights as inputs"
+    ]
+    assert told.startswith(f"{', '.join(named)}: ")
+    expected = "'b' is used like" if given else "w, b are inputs of the model that are used"
+    with pytest.raises((NoParametersError, DataError), match=f"{expected}.*--weights FILE"):
+        ox.evaluate(model, {"x": np.ones((6, 4)), "y": np.arange(6) % 3}, weights=weights)
+
+
 def test_a_single_weight_without_a_value_is_pointed_out(network):
     model = network()
     del model.graph.initializer[0]

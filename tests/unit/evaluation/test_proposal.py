@@ -21,7 +21,10 @@ def proposed(values, labels, last=None, *, per_batch=False, axis=None):
     values = np.float32(values)
     samples = Samples({"x": np.zeros((4, 1))}, None, 6, "data", "0" * 64)
     probe = Probe("out", values, {"out": values}, per_batch, last, samples)
-    return propose(probe, None if labels is None else np.asarray(labels), axis)[0]
+    labels = None if labels is None else np.asarray(labels)
+    return propose(probe, labels, {"x": np.zeros((6, 1))}, class_axis=axis, ignore_index=-100)[
+        0
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,25 +88,50 @@ def test_values_that_are_not_finite_are_no_probabilities():
 TOKENS = RNG.integers(0, 5, (4, 6))
 
 
-@pytest.mark.parametrize(
-    ("labels", "scored", "loss"),
-    [
-        (None, 5, "next-token"),
-        (TOKENS, 5, "next-token"),
-        (np.where(TOKENS == 2, -100, TOKENS), 5, "next-token"),
-        (TOKENS[:, ::-1], 5, "cross-entropy"),
-        (TOKENS % 3, 5, "cross-entropy"),
-    ],
-)
-def test_labels_that_are_the_inputs_own_tokens_are_those_to_come(labels, scored, loss):
-    samples = Samples({"ids": TOKENS}, labels, 4, "data", "0" * 64)
+def proposed_for_tokens(labels, scored=5, *, tokens=TOKENS, ignore_index=-100):
+    samples = Samples({"ids": tokens[:4]}, labels, len(tokens), "data", "0" * 64)
     values = np.float32(RNG.standard_normal((4, 6, scored)))
     probe = Probe("out", values, {"out": values}, False, "MatMul", samples)
-    assert propose(probe, labels, None)[0] == loss
+    return propose(probe, labels, {"ids": tokens}, class_axis=None, ignore_index=ignore_index)[
+        0
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss"),
+    [
+        (None, "next-token"),
+        (TOKENS, "next-token"),
+        (np.where(TOKENS == 2, -100, TOKENS), "next-token"),
+        (TOKENS[:, ::-1], "cross-entropy"),
+        (TOKENS % 3, "cross-entropy"),
+        (np.full_like(TOKENS, -100), "cross-entropy"),
+    ],
+)
+def test_labels_that_are_the_inputs_own_tokens_are_those_to_come(labels, loss):
+    assert proposed_for_tokens(labels) == loss
+
+
+def test_labels_are_compared_with_the_tokens_of_all_samples():
+    tokens = np.concatenate([TOKENS] * 100)
+    labels = np.full_like(tokens, -100)
+    labels[399, 3] = tokens[399, 3]
+    assert proposed_for_tokens(labels, tokens=tokens) == "next-token"
+    labels[398, 2] = (tokens[398, 2] + 1) % 5
+    assert proposed_for_tokens(labels, tokens=tokens) == "cross-entropy"
+    tagged = tokens.copy()
+    tagged[200:] = tokens[200:] % 2
+    assert proposed_for_tokens(tagged, tokens=tokens) == "cross-entropy"
+
+
+def test_the_label_that_does_not_count_is_the_users():
+    labels = np.where(TOKENS == 2, 7, TOKENS)
+    assert proposed_for_tokens(labels, scored=9) == "cross-entropy"
+    assert proposed_for_tokens(labels, scored=9, ignore_index=7) == "next-token"
+    masked = np.where(TOKENS == 2, -100, TOKENS)
+    assert proposed_for_tokens(masked, ignore_index=7) == "cross-entropy"
 
 
 def test_states_of_tokens_are_no_scores():
-    samples = Samples({"ids": TOKENS}, None, 4, "data", "0" * 64)
-    values = np.float32(RNG.standard_normal((4, 6, 3)))  # less than there are tokens
     with pytest.raises(DataError, match="no labels"):
-        propose(Probe("out", values, {"out": values}, False, None, samples), None, None)
+        proposed_for_tokens(None, scored=3)  # less than there are tokens
