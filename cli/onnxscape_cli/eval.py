@@ -169,8 +169,20 @@ _output = section("Output")
 @_run(
     "--threads", type=click.IntRange(1), metavar="N", help="On the CPU.  [default: all cores]"
 )
+@_run(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Points at a time, which share the threads.  [default: the fastest]",
+)
 @_run("--batch-size", type=click.IntRange(1), metavar="N", help="Samples per forward pass.")
-@_run("--strategy", type=click.Choice(list(STRATEGIES)), help="How weights are fed.")
+@_run(
+    "--strategy",
+    metavar="NAME",
+    type=click.Choice(list(STRATEGIES)),
+    help=f"How weights are fed: {', '.join(STRATEGIES)}.",
+)
+@_run("--explain", is_flag=True, help="Say why it is run the way it is.")
 @_output("--out", type=click.Path(path_type=Path), help="Surface file.  [default: MODEL.h5]")
 @_output("--restart", is_flag=True, help="Throw away what --out holds.")
 @_output("--store", type=click.Path(path_type=Path), help="Folder for finished points.")
@@ -193,6 +205,7 @@ def command(
     store: Path | None,
     no_plot: bool,
     quiet: bool,
+    explain: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -214,7 +227,7 @@ def command(
     output = OutputOptions(
         path=path, restart=restart, store=store, save_directions=save_directions
     )
-    terminal = Terminal(quiet=quiet, to_stderr=as_json)
+    terminal = Terminal(quiet=quiet, to_stderr=as_json, explain=explain)
     _warn_of_ignored_options(terminal)
     try:
         report = run_to_file(request, output, terminal)

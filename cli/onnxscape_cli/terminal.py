@@ -32,14 +32,16 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Terminal:
     """An observer that writes for people: a progress bar, or plain lines in a log."""
 
-    def __init__(self, *, quiet: bool, to_stderr: bool) -> None:
+    def __init__(self, *, quiet: bool, to_stderr: bool, explain: bool = False) -> None:
         """Choose where to write.
 
         Args:
             quiet: Write warnings only.
             to_stderr: Leave stdout to a program that reads it.
+            explain: Say why it is run the way it is.
         """
         self._quiet = quiet
+        self._explain = explain
         self._err = to_stderr
         self._console = Console(stderr=to_stderr, highlight=False)
         self._bar: Progress | None = None
@@ -109,6 +111,8 @@ class Terminal:
         }
         for name, text in rows.items():
             click.echo(f"{name:<10}  {text}", err=self._err)
+        for line in outline.calibration if self._explain else ():
+            click.echo(line, err=self._err)
 
     def point(self, point: Point, metrics: Mapping[str, float], done: int, total: int) -> None:
         """Move the bar, or write a line now and then."""

@@ -8,23 +8,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from onnxscape.errors import SpecConflictError, UsageError
+from onnxscape.evaluation.bench import Bench, fastest_on_gpu, shared_out
 from onnxscape.graph.prepared import prepare
+from onnxscape.runtime.calibration import Calibration, Choice
+from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import Device, find_device, usable_cores
-from onnxscape.runtime.planning import make_evaluator, make_plan
-from onnxscape.runtime.self_test import self_test
+from onnxscape.runtime.planning import make_plan
+from onnxscape.runtime.side_by_side import evaluate_points
 from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+    from onnxscape.core.grid import Point
     from onnxscape.core.plan import Plan
-    from onnxscape.core.samples import Samples
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest
     from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.evaluator import PointEvaluator
-
-_TESTED_SAMPLES = 32
-"""Samples of the self-test where the user's file is slow."""
 
 _PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
@@ -37,22 +39,63 @@ class Engine:
         evaluator: Evaluates one point; its self-test has passed.
         plan: What defines the bits.
         device: Where it runs.
-        threads: Threads within one operator.
+        threads: Threads that all workers have together.
+        calibration: How threads are shared out, and why; on a GPU strategy and batch as well.
+        seconds_per_point: Estimate, all workers together.
     """
 
     evaluator: PointEvaluator
     plan: Plan
     device: Device
     threads: int
+    calibration: Calibration
+    seconds_per_point: float
+    _bench: Bench
+
+    def evaluate(
+        self, points: Iterable[Point]
+    ) -> Generator[tuple[Point, Mapping[str, float]]]:
+        """Evaluate points, as many at a time as there are workers.
+
+        Args:
+            points: Which.
+
+        Returns:
+            Yields each point and its metrics as soon as they are there.
+        """
+        return evaluate_points(self.evaluator, points, self.calibration.chosen.workers)
+
+    def with_smaller_batch(self) -> Engine:
+        """Return an engine that needs less memory.
+
+        Returns:
+            One whose batch is half as large, or less if that does not fit either.
+
+        Raises:
+            OutOfMemoryError: If the batch cannot be smaller: a sample by itself does not fit,
+                or the user asked for this one, or the model takes no other.
+        """
+        bench, chosen = self._bench, self.calibration.chosen
+        evaluator, choice = bench.fitting(bench.half_of(chosen))
+        return replace(
+            self,
+            evaluator=evaluator,
+            plan=replace(self.plan, batch=choice.batch),
+            calibration=Calibration(chosen=choice, reason="what memory has room for"),
+            seconds_per_point=evaluator.estimate(),
+        )
 
 
-def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) -> Engine:
+def start_engine(
+    inputs: EvalInputs, recorded: Plan | None, observer: Observer, points: int | None = None
+) -> Engine:
     """Prepare the model, choose or take over a plan, and prove that the evaluation is right.
 
     Args:
         inputs: What to evaluate.
         recorded: The plan of the points that are there already; None for a new landscape.
         observer: Told of warnings.
+        points: Points to evaluate; None for the whole grid.
 
     Returns:
         The engine.
@@ -60,54 +103,54 @@ def start_engine(inputs: EvalInputs, recorded: Plan | None, observer: Observer) 
     Raises:
         SpecConflictError: If an explicit choice contradicts the recorded plan.
         UsageError: If a choice is not possible.
-        DeviceError: If the device is not there.
+        DeviceError: If the device is not there, or has not enough memory.
         SelfTestError: If the prepared model differs from the user's file.
         UnsupportedModelError: If the model cannot be run.
     """
-    device = find_device(_wanted_device(inputs.request, recorded))
-    threads = _threads(inputs.request)
+    request = inputs.request
+    points = inputs.spec.grid.size if points is None else points
+    device = find_device(_wanted_device(request, recorded))
+    threads = _threads(request)
     prepared = prepare(
         inputs.file,
         inputs.parameters,
         moved=inputs.moved,
         loss=inputs.objective.loss,
         custom=inputs.objective.custom,
-        precision=inputs.request.precision,
+        precision=request.precision,
         exact_softmax=device.exact_softmax,
     )
     plan = _plan(inputs, prepared, device, recorded, observer)
     if prepared.batch is not None:
         observer.note(f"the model was {prepared.batch}")
-
-    def evaluator_of(samples: Samples, batch: int) -> PointEvaluator:
-        return make_evaluator(
-            replace(plan, batch=batch),
-            prepared,
-            samples,
-            inputs.delta,
-            inputs.eta,
-            device=device,
-            threads=threads,
-            pad=prepared.demanded_batch is not None,
-        )
-
-    evaluator = evaluator_of(inputs.samples, plan.batch)
     user = _user_model(inputs, prepared, threads, observer)
-    few = _few(inputs.samples, plan.batch, user, device)
-    tested = evaluator
-    if device.kind != "cpu":
-        # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
-        tested = evaluator_of(few, prepared.demanded_batch or len(few))
-    self_test(
-        tested,
-        user,
-        inputs.parameters,
-        inputs.delta,
-        inputs.eta,
-        {**few.inputs, **few.constants},
-        elsewhere=device.kind != "cpu",
+    bench = Bench(inputs, prepared, plan, device, user, observer)
+    base = Choice(strategy=plan.strategy, batch=plan.batch, threads=threads)
+    settled = recorded is not None or request.strategy is not None
+    if device.kind == "cpu":
+        evaluator = bench.make(base)
+        calibration = shared_out(bench, evaluator, base, points)
+        if isinstance(evaluator, ConstantSessions):
+            evaluator = evaluator.with_threads(calibration.chosen.threads)
+    else:
+        calibration = Calibration(
+            chosen=base, reason="as recorded" if recorded else "as asked"
+        )
+        if not settled:
+            calibration = fastest_on_gpu(bench, base, points)
+        evaluator, choice = bench.fitting(calibration.chosen)
+        calibration = replace(calibration, chosen=choice)
+        plan = replace(plan, strategy=choice.strategy, batch=choice.batch)
+    seconds = calibration.seconds
+    return Engine(
+        evaluator,
+        plan,
+        device,
+        threads,
+        calibration,
+        evaluator.estimate() if math.isnan(seconds) else seconds,
+        bench,
     )
-    return Engine(evaluator, plan, device, threads)
 
 
 def _threads(request: EvalRequest) -> int:
@@ -205,17 +248,3 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
             f"the points so far were computed elsewhere: {'; '.join(elsewhere)}; "
             "the last bits of new points may differ"
         )
-
-
-def _few(samples: Samples, size: int, user: UserModel, device: Device) -> Samples:
-    """Return the samples of the self-test: the first batch, or enough of it."""
-    if device.kind != "cpu":
-        size = user.pieces or min(size, _TESTED_SAMPLES)
-    elif user.pieces is not None:
-        size = min(size, max(user.pieces, _TESTED_SAMPLES))
-    return replace(
-        samples,
-        inputs={name: array[:size] for name, array in samples.inputs.items()},
-        labels=None if samples.labels is None else samples.labels[:size],
-        weights=None if samples.weights is None else samples.weights[:size],
-    )

@@ -33,6 +33,7 @@ class Outline:
         device: Where it runs, for people.
         strategy: How, for people.
         seconds_per_point: Estimate.
+        calibration: Why it is run that way, a line for each that was tried.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Outline:
     device: str
     strategy: str
     seconds_per_point: float
+    calibration: tuple[str, ...] = ()
 
 
 class Observer(Protocol):

@@ -129,16 +129,13 @@ def provenance(inputs: EvalInputs, engine: Engine | None) -> dict[str, Any]:
     return origin
 
 
-def outline(
-    inputs: EvalInputs, engine: Engine, results: Results, seconds_per_point: float
-) -> Outline:
+def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
     """Describe a run before it starts.
 
     Args:
         inputs: What is evaluated.
         engine: What evaluates it.
         results: The points that are there already.
-        seconds_per_point: Estimate.
 
     Returns:
         The outline.
@@ -155,7 +152,7 @@ def outline(
         directions = (
             f"random, seed {request.seed}, normalize {request.normalization}{orthogonal}"
         )
-    threads = f", {engine.threads} threads" if device.kind == "cpu" else ""
+    threads = f", {engine.calibration.chosen.sharing}" if device.kind == "cpu" else ""
     folded = ", BatchNormalization folded" if plan.folded else ""
     return Outline(
         model=inputs.file.name,
@@ -173,7 +170,8 @@ def outline(
         known=(min(losses), max(losses)) if losses else None,
         device=f"{device.name}{threads}",
         strategy=f"{plan.strategy} weights, batches of {plan.batch}{folded}",
-        seconds_per_point=seconds_per_point,
+        seconds_per_point=engine.seconds_per_point,
+        calibration=tuple(engine.calibration.table()),
     )
 
 

@@ -61,6 +61,8 @@ class EvalRequest:
         data_dir: Where data sets are kept instead of the user's cache folder.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: Threads on the CPU; None for all cores.
+        workers: Points evaluated at the same time, which share the threads; None for what
+            turns out fastest.
         strategy: How weights reach ONNX Runtime; None for the rule.
         batch_size: Samples per forward pass; None for the rule.
         precision: `fp32` computes float16 and bfloat16 models in float32, `native` as they
@@ -95,6 +97,7 @@ class EvalRequest:
     data_dir: Path | None = None
     device: str = "auto"
     threads: int | None = None
+    workers: int | None = None
     strategy: str | None = None
     batch_size: int | None = None
     precision: str = "fp32"

@@ -6,9 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from onnxscape.errors import (
-    OnnxscapeError,
-)
+from onnxscape.errors import OnnxscapeError, OutOfMemoryError
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
 from onnxscape.evaluation.output import (
@@ -51,6 +49,9 @@ class PointSink(Protocol):
     def put(self, point: Point, metrics: Mapping[str, float]) -> None:
         """Keep a point."""
 
+    def replan(self, plan: Plan) -> None:
+        """Record the plan of the points to come."""
+
     def results(self) -> Results:
         """Return all points kept."""
 
@@ -63,6 +64,9 @@ class _Memory:
 
     def put(self, point: Point, metrics: Mapping[str, float]) -> None:
         self._results[point.row, point.column] = metrics
+
+    def replan(self, plan: Plan) -> None:
+        """Nothing is recorded."""
 
     def results(self) -> Results:
         return self._results
@@ -203,18 +207,17 @@ def _evaluate(
     Raises:
         EvaluationInterrupted: On an interrupt.
     """
-    engine = start_engine(inputs, recorded, observer)
-    seconds_per_point = engine.evaluator.estimate()
+    found = dict(sink.results())
+    total = point_count(inputs)
+    engine = start_engine(inputs, recorded, observer, total - len(found))
     clock.lap("self_test")
     if isinstance(sink, PointStore) and sink.spec is None:
         sink.begin(inputs.spec, engine.plan, provenance(inputs, engine))
         if replaced is not None:
             replaced.unlink(missing_ok=True)
-    found = dict(sink.results())
     done = set(found)
     reused = len(done)
-    observer.outline(outline(inputs, engine, found, seconds_per_point))
-    total = point_count(inputs)
+    observer.outline(outline(inputs, engine, found))
 
     def report() -> Report:
         clock.lap("evaluation")
@@ -228,14 +231,22 @@ def _evaluate(
         )
 
     try:
-        for point in _points(inputs):
-            key = (point.row, point.column)
-            if key in done:
-                continue
-            metrics = engine.evaluator.evaluate(point.alpha, point.beta)
-            sink.put(point, metrics)
-            done.add(key)
-            observer.point(point, metrics, len(done), total)
+        while len(done) < total:
+            left = (p for p in _points(inputs) if (p.row, p.column) not in done)
+            try:
+                with contextlib.closing(engine.evaluate(left)) as evaluated:
+                    for point, metrics in evaluated:
+                        sink.put(point, metrics)
+                        done.add((point.row, point.column))
+                        observer.point(point, metrics, len(done), total)
+            except OutOfMemoryError as error:
+                # Others take memory of a shared GPU, too.
+                engine = engine.with_smaller_batch()
+                sink.replan(engine.plan)
+                observer.warning(
+                    f"{error}: going on with batches of {engine.plan.batch}; the last bits of "
+                    "new points may differ"
+                )
     except KeyboardInterrupt:
         raise EvaluationInterrupted(report()) from None
     return report()

@@ -1,9 +1,10 @@
-"""How much memory a GPU has left, as its driver says."""
+"""How much memory is left: a GPU's, as its driver says, or the machine's."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ def cuda_driver() -> Any | None:
             driver = ctypes.CDLL(library)
             if driver.cuInit(0) == 0:
                 return driver
+    return None
+
+
+def available_memory() -> int | None:
+    """Return how many bytes of the machine's memory new work may take.
+
+    Returns:
+        The number; None where nobody can tell.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
     return None
 
 

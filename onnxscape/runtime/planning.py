@@ -56,7 +56,7 @@ def make_plan(
         UsageError: If a choice is not possible.
     """
     if strategy is None:
-        strategy = "constant" if device.kind == "cpu" else "overriding"
+        strategy = "resident" if device.kind == "cuda" else "constant"
     if strategy not in STRATEGIES:
         *names, last = STRATEGIES
         raise UsageError(f"expected --strategy {', '.join(names)} or {last}, got {strategy!r}")

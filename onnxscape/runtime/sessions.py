@@ -152,8 +152,8 @@ def _refuse_without_memory(error: Exception) -> None:
     """
     if is_out_of_memory(error):
         raise OutOfMemoryError(
-            f"the device has not enough memory for a batch of this size ({first_line(error)}); "
-            "use a smaller --batch-size"
+            f"the device has not enough memory for such a batch ({first_line(error)}); use a "
+            "smaller --batch-size"
         ) from error
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from onnxscape.core.grid import Point
     from onnxscape.runtime.evaluator import PointEvaluator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def evaluate_points(
     evaluator: PointEvaluator, points: Iterable[Point], workers: int = 1
-) -> Iterator[tuple[Point, Mapping[str, float]]]:
+) -> Generator[tuple[Point, Mapping[str, float]]]:
     """Evaluate points, several at a time.
 
     ONNX Runtime computes outside Python's lock, so threads are enough. What one point gives

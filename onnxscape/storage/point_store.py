@@ -162,6 +162,21 @@ class PointStore:
                 'INSERT OR REPLACE INTO meta ("key", "value") VALUES (?, ?)', rows.items()
             )
 
+    def replan(self, plan: Plan) -> None:
+        """Record that the points to come have another plan than those before.
+
+        Args:
+            plan: What defines their bits.
+
+        Raises:
+            StorageError: If it could not be written.
+        """
+        with translated(self._path), transaction(self._connection):
+            self._connection.execute(
+                'INSERT OR REPLACE INTO meta ("key", "value") VALUES (?, ?)',
+                ("plan", plan.to_json()),
+            )
+
     def put(self, point: Point, metrics: Mapping[str, float]) -> None:
         """Store one point for good; a point that is already there stays as it is.
 

@@ -70,7 +70,7 @@ def test_a_plan_names_what_defines_the_bits():
     assert plan.folded is False
 
 
-@pytest.mark.parametrize(("device", "strategy"), [(CPU, "constant"), (CUDA, "overriding")])
+@pytest.mark.parametrize(("device", "strategy"), [(CPU, "constant"), (CUDA, "resident")])
 def test_the_strategy_follows_from_the_device(device, strategy):
     assert make_plan(samples(4), device).strategy == strategy
 
