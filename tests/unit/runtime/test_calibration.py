@@ -1,0 +1,231 @@
+"""Calibration takes the fastest of what is right, and only where trying pays."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxscape.errors import OutOfMemoryError, UnsupportedModelError
+from onnxscape.runtime import calibration as module
+from onnxscape.runtime.calibration import (
+    Calibration,
+    Choice,
+    Trial,
+    calibrate_cpu,
+    calibrate_gpu,
+    splits,
+)
+from onnxscape.runtime.calibration_cache import remembered
+
+BASE = Choice(strategy="constant", batch=64, threads=4)
+GPU = Choice(strategy="resident", batch=64, threads=1)
+
+
+class Evaluator:
+    """Says how long a point takes with each number of threads, without computing."""
+
+    def __init__(self, seconds, *, odd=(), threads=4):
+        self._seconds, self._odd, self._threads = seconds, odd, threads
+
+    def with_threads(self, threads):
+        return Evaluator(self._seconds, odd=self._odd, threads=threads)
+
+    def estimate(self):
+        return self._seconds[self._threads]
+
+    def outputs(self, _alpha, _beta):
+        return {"y": np.array([1.0, 1.0 + 1e-16 + (self._threads in self._odd) * 1e-15])}
+
+
+@pytest.mark.parametrize(
+    ("threads", "points", "most", "expected"),
+    [
+        (1, 100, 9, [(1, 1)]),
+        (2, 100, 9, [(1, 2), (2, 1)]),
+        (6, 100, 9, [(1, 6), (2, 3), (4, 1), (6, 1)]),
+        (8, 100, 9, [(1, 8), (2, 4), (4, 2), (8, 1)]),
+        (8, 3, 9, [(1, 8), (2, 4)]),
+        (8, 100, 5, [(1, 8), (2, 4), (4, 2)]),
+        (8, 100, 1, [(1, 8)]),
+    ],
+)
+def test_threads_are_shared_out_in_powers_of_two(threads, points, most, expected):
+    assert list(splits(threads, points, most)) == expected
+
+
+def test_the_fastest_is_taken():
+    # Per worker 1.0, 1.5, 3.2 s: together 1.0, 0.75, 0.8 s per point.
+    found = calibrate_cpu(Evaluator({4: 1.0, 2: 1.5, 1: 3.2}), BASE, 1000, 8)
+    assert (found.chosen.workers, found.chosen.threads) == (2, 2)
+    assert [t.seconds for t in found.trials] == [1.0, 0.75, 0.8]
+    assert found.seconds == 0.75
+
+
+def test_workers_without_a_point_at_the_end_count():
+    # 5 points: 5 * 1.0 s alone, 3 rounds of 1.9 s by twos, 2 rounds of 3.8 s by fours.
+    found = calibrate_cpu(Evaluator({4: 1.0, 2: 1.9, 1: 3.8}), BASE, 5, 8)
+    assert found.chosen.workers == 1
+
+
+def test_threads_that_change_a_bit_are_not_taken():
+    found = calibrate_cpu(Evaluator({4: 1.0, 2: 1.5, 1: 1.0}, odd=(1,)), BASE, 1000, 8)
+    assert found.chosen.workers == 2
+    refused = found.trials[-1]
+    assert (refused.choice.threads, refused.refusal) == (1, "other bits")
+    assert math.isnan(refused.seconds)
+
+
+def test_a_short_run_is_not_worth_trying(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))  # an estimate takes 1 s
+    found = calibrate_cpu(Evaluator({4: 1.0, 2: 0.1, 1: 0.1}), BASE, 100, 8)
+    assert found.chosen == BASE
+    assert "too short" in found.reason
+    clock = iter(range(100))
+    assert calibrate_cpu(Evaluator({4: 1.0, 2: 0.1, 1: 0.1}), BASE, 200, 8).chosen != BASE
+
+
+class Gpu:
+    """Makes evaluators whose time depends on the choice; some cannot be made."""
+
+    def __init__(self, seconds, refusals=None):
+        self._seconds, self._refusals = seconds, refusals or {}
+        self.made = []
+
+    def __call__(self, choice):
+        self.made.append(choice)
+        for wrong, error in self._refusals.items():
+            if wrong in {choice.strategy, choice.batch}:
+                raise error
+        return Evaluator({4: self._seconds(choice)})
+
+
+def test_a_gpu_takes_the_best_batch_and_then_the_best_strategy():
+    speed = {"resident": 1.0, "captured": 0.9, "in-graph": 1.5, "overriding": 1.1}
+    gpu = Gpu(lambda c: speed[c.strategy] * (0.5 if c.batch == 128 else 1.0))
+    found = calibrate_gpu(gpu, GPU, 1000, 500, batch_is_free=True)
+    assert (found.chosen.strategy, found.chosen.batch) == ("captured", 128)
+    assert found.seconds == 0.45
+    assert {t.choice.batch for t in found.trials} == {32, 64, 128}
+
+
+def test_a_gpu_leaves_out_what_fails():
+    refusals = {"captured": UnsupportedModelError("no"), 128: OutOfMemoryError("full")}
+    found = calibrate_gpu(Gpu(lambda _c: 1.0, refusals), GPU, 1000, 500, batch_is_free=True)
+    assert found.chosen == GPU
+    assert [t.refusal for t in found.trials if t.refusal] == ["full", "no"]
+
+
+def test_a_gpu_that_can_do_nothing_says_what_the_first_choice_said():
+    gpu = Gpu(
+        lambda _c: 1.0,
+        {
+            s: UnsupportedModelError(s)
+            for s in ("resident", "captured", "in-graph", "overriding")
+        },
+    )
+    with pytest.raises(UnsupportedModelError, match="resident"):
+        calibrate_gpu(gpu, GPU, 1000, 500, batch_is_free=True)
+
+
+def test_a_batch_that_is_asked_for_stays():
+    gpu = Gpu(lambda c: 1.0 / c.batch)
+    calibrate_gpu(gpu, GPU, 10**6, 500, batch_is_free=False)
+    assert {choice.batch for choice in gpu.made} == {64}
+
+
+def test_a_short_run_on_a_gpu_tries_nothing_else():
+    gpu = Gpu(lambda _c: 1e-3)
+    assert calibrate_gpu(gpu, GPU, 100, 500, batch_is_free=True).chosen == GPU
+    assert gpu.made == [GPU]
+    assert module.SHORT > 0.1
+
+
+def test_a_table_shows_what_was_tried_and_what_was_taken():
+    other = replace(BASE, workers=4, threads=1)
+    found = Calibration(
+        chosen=other,
+        reason="the fastest",
+        trials=(
+            Trial(choice=BASE, seconds=1.0),
+            Trial(choice=other, seconds=0.5),
+            Trial(choice=replace(BASE, workers=2), seconds=math.nan, refusal="other bits"),
+        ),
+    )
+    first, base, taken, refused = found.table()
+    assert "the fastest" in first
+    assert base.endswith("4 threads: 1 s per point")
+    assert taken.endswith("4 points at a time, 1 thread each: 0.5 s per point  <- taken")
+    assert refused.endswith("other bits")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "folder" / "calibration.json"
+
+
+FOUND = Calibration(
+    chosen=BASE,
+    reason="the fastest",
+    trials=(
+        Trial(choice=BASE, seconds=0.25),
+        Trial(choice=replace(BASE, workers=2), seconds=math.nan, refusal="other bits"),
+    ),
+)
+
+
+def never():
+    raise AssertionError("was tried again")
+
+
+def test_what_was_found_is_remembered_under_the_same_circumstances(cache):
+    assert remembered({"model": "a"}, lambda: FOUND, cache) == FOUND
+    again = remembered({"model": "a"}, never, cache)
+    assert (again.chosen, again.seconds) == (BASE, 0.25)
+    assert again.trials[1].refusal == "other bits"
+    other = replace(FOUND, chosen=replace(BASE, workers=2))
+    assert remembered({"model": "b"}, lambda: other, cache) == other
+
+
+def test_what_was_not_tried_is_not_remembered(cache):
+    rule = Calibration(chosen=BASE, reason="by rule", trials=FOUND.trials[:1])
+    remembered({}, lambda: rule, cache)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"KEY": 3}', b'{"KEY": {"chosen": {}}}'],
+)
+def test_a_broken_cache_is_as_good_as_none(cache, content):
+    remembered({}, lambda: FOUND, cache)
+    (key,) = json.loads(cache.read_bytes())
+    cache.write_bytes(content.replace(b"KEY", key.encode()))
+    assert remembered({}, lambda: FOUND, cache) == FOUND
+    assert remembered({}, never, cache).chosen == BASE
+
+
+def test_a_choice_that_makes_no_sense_is_tried_again(cache):
+    remembered({}, lambda: FOUND, cache)
+    cache.write_text(cache.read_text().replace('"workers": 1', '"workers": -1'))
+    assert remembered({}, lambda: FOUND, cache) is FOUND
+
+
+def test_a_cache_that_cannot_be_written_is_as_good_as_none(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    assert remembered({}, lambda: FOUND, file / "calibration.json") is FOUND
+
+
+def test_only_the_newest_are_kept(cache, monkeypatch):
+    monkeypatch.setattr("onnxscape.runtime.calibration_cache.MOST", 2)
+    for number in range(4):
+        remembered({"n": number}, lambda: FOUND, cache)
+    remembered({"n": 3}, never, cache)
+    with pytest.raises(AssertionError):
+        remembered({"n": 0}, never, cache)
