@@ -196,7 +196,7 @@ def shared_out(
         return Calibration(chosen=shared, reason="as asked")
     if not isinstance(evaluator, ConstantSessions) or base.threads == 1:
         return Calibration(chosen=base, reason="by rule: there is no other way")
-    most = _room(bench.prepared)
+    most = min(_room(bench.prepared), base.threads)
     return remembered(
         {**bench.circumstances(base), "points": min(points, base.threads), "room": most},
         lambda: calibrate_cpu(evaluator, base, points, most),
