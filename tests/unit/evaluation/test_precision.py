@@ -232,7 +232,7 @@ def test_evaluation_and_inspection_name_the_same_inputs(given, make_model):
         if concern.kind == "weights as inputs"
     ]
     assert told.startswith(f"{', '.join(named)}: ")
-    expected = "'b' is used like" if given else "w, b are inputs of the model that are used"
+    expected = "or biases: b; if they" if given else "w, b are inputs of the model that are"
     with pytest.raises((NoParametersError, DataError), match=f"{expected}.*--weights FILE"):
         ox.evaluate(model, {"x": np.ones((6, 4)), "y": np.arange(6) % 3}, weights=weights)
 
@@ -241,5 +241,5 @@ def test_a_single_weight_without_a_value_is_pointed_out(network):
     model = network()
     del model.graph.initializer[0]
     model.graph.input.append(helper.make_tensor_value_info("w1", TensorProto.FLOAT, W1.shape))
-    with pytest.raises(DataError, match=r"'w1' is used like a weight .*--weights FILE\.npz"):
+    with pytest.raises(DataError, match=r"like weights or biases: w1; .*--weights FILE\.npz"):
         ox.evaluate(model, {"x": X, "y": Y}, **SMALL)
