@@ -21,7 +21,7 @@ from onnxscape.graph.operators.layers import is_table
 from onnxscape.graph.roles import FLOATS, Filters, Place, filters_of, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -244,17 +244,15 @@ def _warnings_about(name: str, finding: _Finding, values: NDArray[Any]) -> Itera
         elif not np.isfinite(values).all():
             count = np.count_nonzero(~np.isfinite(values))
             yield f"weight {name!r} holds {count} values that are NaN or infinite"
-    elif not is_float or finding.role is not Role.CONSTANT or not is_table(values.shape):
-        return
-    elif finding.fixed is None:
+    elif (
+        is_float
+        and finding.role is Role.CONSTANT
+        and is_table(values.shape)
+        and finding.fixed is None
+    ):
         yield (
             f"tensor {shown} of {finding.op} is not moved: "
             f"{finding.op} is not known to have weights there"
-        )
-    elif finding.fixed.endswith(("basis", "bank")):
-        yield (
-            f"tensor {shown} of {finding.op} is not moved: its values are {finding.fixed}; "
-            f"--include {name!r} moves it"
         )
     if finding.role is Role.WEIGHT and finding.other_axis is not None:
         op, axis = finding.other_axis
@@ -270,6 +268,12 @@ def _warnings_about_all(
 ) -> Iterator[str]:
     """Yield what is to be said of several tensors at once."""
     findings = walk.findings
+    demoted: dict[tuple[str, str], list[Parameter]] = {}
+    for p in parameters:
+        if p.pattern is None and p.fixed is not None and findings[p.name].filters is not None:
+            demoted.setdefault((p.op, p.fixed), []).append(p)
+    for tensors in demoted.values():
+        yield _demoted(tensors)
     merged = [n for n, f in findings.items() if f.merged and f.role is Role.STATISTIC]
     if merged:
         yield (
@@ -290,6 +294,26 @@ def _warnings_about_all(
                 f"what {node.op_type} {node.name!r} has learned stands in its attributes and "
                 "is not moved: convert the model to tensors (Gemm or MatMul) instead"
             )
+
+
+_SOME = 3
+"""So many tensors are named that one sentence is about."""
+
+
+def _demoted(group: Sequence[Parameter]) -> str:
+    """Return what is to be said of tensors in the places of weights that stay for their values."""
+    first, op, fixed = group[0], group[0].op, group[0].fixed
+    if len(group) == 1:
+        return (
+            f"tensor {first.name!r} {list(first.shape)} of {op} is not moved: its values are "
+            f"{fixed}; --include {first.name!r} moves it"
+        )
+    named = ", ".join(f"{p.name!r} {list(p.shape)}" for p in group[:_SOME])
+    more = f" and {len(group) - _SOME} more" if len(group) > _SOME else ""
+    return (
+        f"tensors {named}{more} of {op} are not moved: their values are {fixed}; "
+        f"--include {first.name!r} moves the first"
+    )
 
 
 def _fits(layout: FilterLayout, shape: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnxscape.core.filters import rearranged
 from onnxscape.core.parameter import Role
-from onnxscape.graph.fixed import fixed_filters, fixed_table
+from onnxscape.graph.fixed import fixed_filters, fixed_rows, fixed_table
 from onnxscape.graph.operands import resolve
 from onnxscape.graph.operators import ARITHMETIC, LINEAR, ROLES, WEIGHTS, operator_name
 from onnxscape.graph.operators.layers import is_table
@@ -90,7 +90,7 @@ def _role_of_factor(node: ir.Node, slot: int, operand: Operand) -> tuple[Role, s
     if _is_float(operand) and op in LINEAR and (op != "Conv" or operand.shape[1] == 1):
         fixed = fixed_filters(layout.to_filters(operand.values()))
     elif _is_float(operand) and op in {"Gather", "Slice"}:
-        fixed = fixed_table(operand.values())
+        fixed = fixed_rows(operand.values())
     return (Role.WEIGHT if fixed is None else Role.CONSTANT), fixed
 
 

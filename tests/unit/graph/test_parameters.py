@@ -574,22 +574,73 @@ def test_a_fourier_basis_is_no_weight_and_its_name_is_told(make_model, analysed)
     assert warnings == ()
 
 
-def test_a_table_of_sines_that_is_looked_up_is_no_embedding(make_model, analysed):
-    angles = np.arange(32)[:, None] / 100 ** (np.arange(8) / 8)
-    model = make_model(
-        [
-            node("Gather", ["cosines", "i"], "c"),
-            node("Gather", ["words", "i"], "e"),
-            node("Mul", ["e", "c"], "y"),
-        ],
-        {"i": ["n"]},
-        {"y": ["n", 8]},
-        {"cosines": np.float32(np.cos(angles)), "words": tensor(32, 8)},
-        types={"i": onnx.TensorProto.INT64},
-    )
-    found = analysed(model)
+def looked_up(make_model, **tables):
+    """Return a model that multiplies looked-up rows of some tables."""
+    names = list(tables)
+    nodes = [node("Gather", [name, "i"], f"{name}.rows") for name in names]
+    value = f"{names[0]}.rows"
+    for name in names[1:]:
+        nodes.append(node("Mul", [value, f"{name}.rows"], f"{name}.product"))
+        value = f"{name}.product"
+    nodes.append(node("Identity", [value], "y"))
+    types = {"i": onnx.TensorProto.INT64}
+    tensors = {name: np.float32(table) for name, table in tables.items()}
+    return make_model(nodes, {"i": ["n"]}, {"y": None}, tensors, types=types)
+
+
+ANGLES = np.arange(32)[:, None] / 100 ** (np.arange(8) / 8)
+
+
+def test_a_table_of_sines_that_is_looked_up_is_no_embedding_and_its_name_is_told(
+    make_model, analysed
+):
+    found = analysed(looked_up(make_model, cosines=np.cos(ANGLES), words=tensor(32, 8)))
     assert roles(found) == {"cosines": "constant", "words": "weight"}
-    assert found.warnings == ()
+    (warning,) = found.warnings
+    assert warning == (
+        "tensor 'cosines' [32, 8] of Gather is not moved: its values are sines and cosines of "
+        "the position; --include 'cosines' moves it"
+    )
+
+
+def test_many_tables_that_stay_for_their_values_are_told_of_in_one_sentence(
+    make_model, analysed
+):
+    tables = {f"t{i}": np.cos(ANGLES + i) for i in range(5)}
+    model = looked_up(make_model, words=tensor(32, 8), **tables)
+    (warning,) = analysed(model).warnings
+    assert warning == (
+        "tensors 't0' [32, 8], 't1' [32, 8], 't2' [32, 8] and 2 more of Gather are not moved: "
+        "their values are sines and cosines of the position; --include 't0' moves the first"
+    )
+    (warning,) = analysed(model, Overrides(include=("t0",), exclude=("t1", "t2"))).warnings
+    assert warning.startswith("tensors 't3' [32, 8], 't4' [32, 8] of Gather are not moved")
+
+
+def test_an_embedding_of_two_values_is_a_weight(make_model, analysed, run_model):
+    binary = np.where(RNG.random((32, 8)) < 0.5, -1.0, 1.0)
+    model = looked_up(make_model, words=binary)
+    found = analysed(model)
+    assert roles(found) == {"words": "weight"}
+    assert (found.parameters["words"].filter_axis, found.warnings) == (0, ())
+    rows = {"i": np.array([3, 0, 31])}
+    (y,) = run_model(model, rows)
+    np.testing.assert_array_equal(y, binary[rows["i"]])
+    direction = random_direction([found.parameters["words"]], seed=0, axis=0).tensors["words"]
+    np.testing.assert_allclose(np.linalg.norm(direction, axis=1), np.sqrt(8), rtol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [0, -1e9])
+def test_a_mask_that_is_looked_up_stays_and_its_name_is_told(hidden, make_model, analysed):
+    seen = 1.0 if hidden == 0 else 0.0
+    mask = np.where(np.tril(np.ones((8, 8), bool)), seen, hidden)
+    found = analysed(looked_up(make_model, mask=mask, words=tensor(8, 8)))
+    assert roles(found) == {"mask": "constant", "words": "weight"}
+    (warning,) = found.warnings
+    assert warning == (
+        "tensor 'mask' [8, 8] of Gather is not moved: its values are a mask; "
+        "--include 'mask' moves it"
+    )
 
 
 @pytest.mark.parametrize("shape", [(8,), (1, 8), (8, 1)])
