@@ -301,7 +301,7 @@ _SOME = 3
 
 
 def _demoted(group: Sequence[Parameter]) -> str:
-    """Return what is to be said of tensors in the places of weights that stay for their values."""
+    """Return what to say of tensors in places of weights that stay for their values."""
     first, op, fixed = group[0], group[0].op, group[0].fixed
     if len(group) == 1:
         return (
