@@ -119,7 +119,7 @@ def _little_moves(evidence: Evidence) -> Iterator[str]:
     sizes = {
         p.name: p.values.size for p in evidence.parameters if p.role is not Role.STATISTIC
     }
-    total = sum(sizes.values())
+    total = sum(sizes.values()) + evidence.integers
     moved = sum(size for name, size in sizes.items() if name in evidence.moves)
     if 0 < moved < total / 2:
         yield (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from onnxscape.graph.passes.notes import Notes
 
-_NOT_MOVED = frozenset(
+NOT_MOVED = frozenset(
     {
         "DynamicQuantizeLSTM",
         "ConvInteger",
@@ -64,7 +64,7 @@ def dequantize_weights(model: ir.Model, notes: Notes) -> None:
         operator = Operator(model, node)
         if rewrite is not None and rewrite(operator):
             notes.quantized_weight(operator.remark)
-        elif node.op_type in _NOT_MOVED and any(_is_matrix(v) for v in node.inputs):
+        elif node.op_type in NOT_MOVED and any(_is_matrix(v) for v in node.inputs):
             notes.warn(
                 f"{node.op_type} {node.name!r} is quantized in a way that is not understood: "
                 "its weights are not moved"
@@ -208,7 +208,7 @@ def _integer(op: str) -> Callable[[Operator], bool]:
         scale = scale_behind(
             found.node,
             [cast.outputs[0] for cast in casts],
-            filters=integers.shape[0 if op == "Conv" else -1],
+            filters=1 if rank < 2 else integers.shape[0 if op == "Conv" else -1],
             axis=1 - rank if op == "Conv" else -1,
             rank=rank if op == "Conv" else max(1, rank - 1),
         )
