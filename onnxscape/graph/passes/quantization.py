@@ -44,6 +44,9 @@ NOT_MOVED = frozenset(
 )
 """Operators whose quantized weights stay where they could not be rewritten."""
 
+UNSCALED = "onnxscape.unscaled"
+"""Key of `ir.Value.meta`: set on a weight that moves in units of its integers."""
+
 _FLOAT = int(ir.DataType.FLOAT)
 
 
@@ -217,6 +220,7 @@ def _integer(op: str) -> Callable[[Operator], bool]:
         w = found.tensor(1, dequantized(integers, values, found.array(3), axis))
         if scale is None:
             found.remark = _unscaled(found.node)
+            w.meta[UNSCALED] = True
         else:
             scale.take_out()
         y = found.add(op, found.centered(0, 2), w, **found.kept())
