@@ -27,7 +27,11 @@ class Notes:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def quantized_weight(self) -> None:
-        """Note that a weight is moved that the file holds as integers."""
+    def quantized_weight(self, remark: str | None = None) -> None:
+        """Note that a weight is moved that the file holds as integers.
+
+        Args:
+            remark: What it is moved as, if not as the floats that the integers stand for.
+        """
         self.loosened.add("quantized")
-        self.warn(MOVED)
+        self.warn(MOVED if remark is None else remark)
