@@ -91,7 +91,7 @@ def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
     anywhere else gets a number. (A body's output that is an initializer stays: an output has
     to be made where it is.)
     """
-    names = names_in(model)
+    names = Names(model)
     for graph in list(model.graphs()):
         if graph is model.graph:
             continue
@@ -99,8 +99,8 @@ def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
             if value.is_graph_output() or value.is_graph_input():
                 continue
             del graph.initializers[name]
-            if names[name] > 1:
-                rename(value, free_name(name, names))
+            if names.shared(name):
+                rename(value, names.another(name))
             model.graph.register_initializer(value)
 
 
@@ -123,31 +123,59 @@ def rename(value: ir.Value, name: str) -> None:
     value.name = name
 
 
-def names_in(model: ir.Model) -> Counter[str]:
-    """Return how many values of a model and its bodies have each name."""
-    names: Counter[str] = Counter()
-    for graph in model.graphs():
-        names.update(
-            str(value.name) for value in (*graph.inputs, *graph.initializers.values())
-        )
-        names.update(str(value.name) for node in graph for value in node.outputs)
-    return names
+class Names:
+    """The names of the values of a model and its bodies, and which are still free.
 
-
-def free_name(name: str, names: Counter[str]) -> str:
-    """Give one of several values of the same name another, and count it.
-
-    Args:
-        name: The name they share.
-        names: From `names_in`; changed.
-
-    Returns:
-        The name with a number behind it.
+    A pass makes one and asks it for every new name: counting all names again for each would
+    take time with the square of the model's size.
     """
-    free = next(new for n in itertools.count(1) if (new := f"{name}_{n}") not in names)
-    names[name] -= 1
-    names[free] += 1
-    return free
+
+    def __init__(self, model: ir.Model) -> None:
+        """Count how many values have each name.
+
+        Args:
+            model: The model.
+        """
+        self._taken: Counter[str] = Counter()
+        self._tried: Counter[str] = Counter()
+        for graph in model.graphs():
+            self._taken.update(
+                str(value.name) for value in (*graph.inputs, *graph.initializers.values())
+            )
+            self._taken.update(str(value.name) for node in graph for value in node.outputs)
+
+    def shared(self, name: str) -> bool:
+        """Return whether several values have a name."""
+        return self._taken[name] > 1
+
+    def another(self, name: str) -> str:
+        """Give one of the values of a name another, and count it.
+
+        Args:
+            name: The name they share.
+
+        Returns:
+            The name with a number behind it.
+        """
+        free = self.new(name)
+        self._taken[name] -= 1
+        return free
+
+    def new(self, name: str) -> str:
+        """Find a name for a new value, and count it.
+
+        Args:
+            name: What it is made of.
+
+        Returns:
+            The name with the first number behind it that makes it another one.
+        """
+        numbers = itertools.count(self._tried[name] + 1)
+        number = next(n for n in numbers if f"{name}_{n}" not in self._taken)
+        self._tried[name] = number  # names that were ever taken are never free again
+        free = f"{name}_{number}"
+        self._taken[free] += 1
+        return free
 
 
 def raise_ir_version(model: ir.Model, _notes: Notes) -> None:
