@@ -59,7 +59,7 @@ class _Finding:
     role: Role
     op: str
     fixed: str | None
-    nodes: list[str] = field(default_factory=list)
+    nodes: dict[str, None] = field(default_factory=dict)
     filters: Filters | None = None
     noise_key: int | None = None
     merged: bool = False
@@ -112,7 +112,7 @@ class _Walk:
         known = self.findings.get(name)
         roles = {role} if known is None else {role, known.role}
         if known is None or _PRECEDENCE[role] > _PRECEDENCE[known.role]:
-            nodes = [] if known is None else known.nodes
+            nodes = {} if known is None else known.nodes
             known = self.findings[name] = _Finding(role, reported_name(node), fixed, nodes)
             if role is Role.WEIGHT:
                 known.filters = filters_of(node, slot, operand)
@@ -124,8 +124,8 @@ class _Walk:
                 known.other_axis = reported_name(node), filters.axis
         if Role.STATISTIC in roles and roles & {Role.BIAS, Role.NORMALIZATION}:
             known.merged = True
-        if node.name and node.name not in known.nodes:
-            known.nodes.append(node.name)
+        if node.name:
+            known.nodes[node.name] = None
 
 
 def find_parameters(

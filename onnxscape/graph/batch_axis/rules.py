@@ -12,7 +12,7 @@ from onnxscape.graph.batch_axis import (
     reductions,
     reshaping,
 )
-from onnxscape.graph.batch_axis.state import State, Unprovable
+from onnxscape.graph.batch_axis.state import MOST_AXES, MOST_SIZE, State, Unprovable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,14 +110,31 @@ def follow(step: Step) -> Sequence[State]:
         raise Unprovable("runs a graph of its own, which is not followed")
     concerned = any(state.along is not None or state.sized for state in step.given)
     try:
-        return _followed(step)
+        made = _followed(step)
+        for state in made:
+            _refuse_absurd(state)
     except Unprovable:
         if concerned:
             raise
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         if concerned:
             raise Unprovable("does not fit its inputs") from error
+    else:
+        return made
     return [State(None)]
+
+
+def _refuse_absurd(state: State) -> None:
+    """Keep what a graph may make of ranks and sizes from growing with every node.
+
+    Raises:
+        Unprovable: If a value has more axes or larger ones than there can be.
+    """
+    shape = state.shape or ()
+    if len(shape) > MOST_AXES:
+        raise Unprovable(f"makes a value of more than {MOST_AXES} axes")
+    if any(size is not None and size > MOST_SIZE for size in shape):
+        raise Unprovable(f"makes an axis of more than {MOST_SIZE} elements")
 
 
 def _followed(step: Step) -> Sequence[State]:
@@ -132,6 +149,8 @@ def _followed(step: Step) -> Sequence[State]:
         if state is not None and state.sized and not takes:
             raise Unprovable("computes with the batch size, which is not followed")
     rule = RULES.get((step.node.domain, step.node.op_type))
+    if any(len(state.shape or ()) > MOST_AXES for state in step.given):
+        raise Unprovable(f"has an input of more than {MOST_AXES} axes")
     if rule is None:
         raise Unprovable("is an operator of which it is not known what it does to a batch")
     return rule(step)

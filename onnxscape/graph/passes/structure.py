@@ -16,10 +16,16 @@ from onnx_ir.passes.common import (
 from onnxscape.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from onnxscape.graph.passes.notes import Notes
 
 MAX_NODES = 10**6
 """Nodes of a model whose functions are written out."""
+
+MAX_NAMING = 2**25
+"""Attempts to name the values of functions that are written out: the graph library's inliner
+counts up from one for every copy of a name, and compares functions with one another."""
 
 MIN_IR_VERSION = 4
 """From this version on an initializer that is an input too can be overridden."""
@@ -42,32 +48,67 @@ def inline_functions(model: ir.Model, _notes: Notes) -> None:
 
     Raises:
         UnsupportedModelError: If that makes far too many nodes: functions that call others
-            twice double with every level.
+            twice double with every level. Or if it takes far too long to name them.
     """
     if not model.functions:
         return
-    sizes: dict[ir.OperatorIdentifier, int] = {}
-    total = sum(_inlined_size(model, node, sizes) for node in model.graph.all_nodes())
+    copies = _copies(model)
+    for uncalled in set(model.functions) - set(copies):
+        del model.functions[uncalled]  # or the inliner would write out what they call
+    total, names = 0, Counter[str]()
+    for key, count in copies.items():
+        graph = model.graph if key is None else model.functions[key]
+        for node in graph.all_nodes():
+            total += 0 if node.op_identifier() in model.functions else count
+            for name in {"node " + str(node.name), *(str(v.name) for v in node.outputs)}:
+                names[name] += count
     if total > MAX_NODES:
         raise UnsupportedModelError(
             f"the model's functions stand for {total} nodes, more than {MAX_NODES}; export it "
             "anew"
         )
+    if sum(n * n for n in (len(model.functions), *names.values())) > 2 * MAX_NAMING:
+        most = max(names.values(), default=0)
+        raise UnsupportedModelError(
+            f"the model has {len(model.functions)} functions, and written out up to {most} "
+            "nodes or values of one name, more than can be told apart in time; export it with "
+            "its functions inlined"
+        )
     InlinePass()(model)
 
 
-def _inlined_size(
-    model: ir.Model, node: ir.Node, sizes: dict[ir.OperatorIdentifier, int]
-) -> int:
-    """Return how many nodes a node becomes."""
-    key = node.op_identifier()
-    if key not in model.functions:
-        return 1
-    if key not in sizes:
-        sizes[key] = 0  # a circle, which the inliner reports
-        nodes = model.functions[key].all_nodes()
-        sizes[key] = sum(_inlined_size(model, inner, sizes) for inner in nodes)
-    return sizes[key]
+def _copies(model: ir.Model) -> dict[ir.OperatorIdentifier | None, int]:
+    """Return how often each function is written out; None stands for the main graph, once.
+
+    Functions in a circle, which the inliner reports, count as if they did not call back.
+    """
+    calls = {
+        key: Counter(
+            called
+            for node in (model.graph if key is None else model.functions[key]).all_nodes()
+            if (called := node.op_identifier()) in model.functions
+        )
+        for key in (None, *model.functions)
+    }
+    behind: list[ir.OperatorIdentifier | None] = []  # each after all that it calls
+    seen: set[ir.OperatorIdentifier | None] = {None}
+    stack: list[tuple[ir.OperatorIdentifier | None, Iterator[ir.OperatorIdentifier]]]
+    stack = [(None, iter(calls[None]))]
+    while stack:
+        key, rest = stack[-1]
+        found = next((called for called in rest if called not in seen), None)
+        if found is None:
+            behind.append(key)
+            stack.pop()
+        else:
+            seen.add(found)
+            stack.append((found, iter(calls[found])))
+    copies: dict[ir.OperatorIdentifier | None, int] = dict.fromkeys(behind[::-1], 0)
+    copies[None] = 1
+    for key in behind[::-1]:
+        for called, count in calls[key].items():
+            copies[called] += copies[key] * count
+    return copies
 
 
 def sort_nodes(model: ir.Model, _notes: Notes) -> None:
