@@ -64,7 +64,7 @@ class _Finding:
     role: Role
     op: str
     fixed: str | None
-    nodes: list[str] = field(default_factory=list)
+    nodes: dict[str, None] = field(default_factory=dict)
     filters: Filters | None = None
     noise_key: int | None = None
     merged: bool = False
@@ -118,7 +118,7 @@ class _Walk:
         roles = {role} if known is None else {role, known.role}
         filters = filters_of(node, slot, operand)
         if known is None or _PRECEDENCE[role] > _PRECEDENCE[known.role]:
-            nodes, spare = ([], None) if known is None else (known.nodes, known.filters)
+            nodes, spare = ({}, None) if known is None else (known.nodes, known.filters)
             known = self.findings[name] = _Finding(role, reported_name(node), fixed, nodes)
             known.filters = filters or spare
             if role is Role.WEIGHT:
@@ -130,8 +130,8 @@ class _Walk:
             known.other_axis = reported_name(node), filters.axis
         if Role.STATISTIC in roles and roles & {Role.BIAS, Role.NORMALIZATION}:
             known.merged = True
-        if node.name and node.name not in known.nodes:
-            known.nodes.append(node.name)
+        if node.name:
+            known.nodes[node.name] = None
 
 
 def find_parameters(

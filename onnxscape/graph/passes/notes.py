@@ -21,10 +21,12 @@ class Notes:
 
     warnings: list[str] = field(default_factory=list)
     loosened: set[str] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
 
     def warn(self, text: str) -> None:
         """Note a sentence for the user, unless it was said already."""
-        if text not in self.warnings:
+        if text not in self._said:
+            self._said.add(text)
             self.warnings.append(text)
 
     def quantized_weight(self, remark: str | None = None) -> None:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxscape.graph.operands import constant_array
 from onnxscape.graph.operators import attribute
 from onnxscape.graph.passes.dequantized import blockwise, dequantized
-from onnxscape.graph.passes.rewriting import Replacement
+from onnxscape.graph.passes.rewriting import Replacement, Rewriting
 from onnxscape.graph.passes.scale_behind import scale_behind
 
 if TYPE_CHECKING:
@@ -58,13 +58,14 @@ def dequantize_weights(model: ir.Model, notes: Notes) -> None:
     integers and their scales and zero points constant. The new weight has the name and shape
     of the quantized one, and `Replacement` notes the user's operator.
     """
+    rewriting = Rewriting(model)
     for node in list(model.graph.all_nodes()):
         if "Quantize" in node.op_type or node.op_type.startswith("QLinear"):
             notes.loosened.add("quantized")
         if node.op_type == "DequantizeLinear" and constant_array(node.inputs[0]) is not None:
             node.domain = ""  # that of com.microsoft means the same
         rewrite = REWRITES.get((node.domain, node.op_type))
-        operator = Operator(model, node)
+        operator = Operator(rewriting, node)
         if rewrite is not None and rewrite(operator):
             notes.quantized_weight(operator.remark)
         elif node.op_type in NOT_MOVED and any(_is_matrix(v) for v in node.inputs):
@@ -89,12 +90,12 @@ class Operator:
         remark: What the user should know, where its weight is not the float it stands for.
     """
 
-    def __init__(self, model: ir.Model, node: ir.Node) -> None:
+    def __init__(self, rewriting: Rewriting, node: ir.Node) -> None:
         """Look at a node; nothing changes until `finish`."""
-        self.model = model
+        self.rewriting = rewriting
         self.node = node
         self.remark: str | None = None
-        self.new = Replacement(model, node)
+        self.new = Replacement(rewriting, node)
 
     def value(self, slot: int) -> ir.Value | None:
         """Return an input; None if it is omitted."""
@@ -320,7 +321,7 @@ def _gather(op: Operator) -> bool:
     users = [use.node for use in rows.uses()]
     if len(users) != 1 or users[0].op_type != "DequantizeLinear" or rows.is_graph_output():
         return False
-    behind = Operator(op.model, users[0])
+    behind = Operator(op.rewriting, users[0])
     table, scale = op.array(0), behind.array(1)
     if table is None or scale is None or not behind.single(1, 2):
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from fixture_observer import Recorder
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxscape as ox
@@ -16,21 +17,6 @@ W2 = np.float32(RNG.standard_normal((8, 3)))
 X = np.float32(RNG.standard_normal((40, 6)))
 Y = RNG.integers(0, 3, 40)
 SMALL = {"grid": "3x3", "radius": 0.3, "seed": 5, "threads": 1}
-
-
-class Recorder:
-    """An observer that keeps warnings."""
-
-    def __init__(self):
-        self.warnings = []
-
-    def warning(self, text):
-        self.warnings.append(text)
-
-    def ignore(self, *args, **options):
-        """Ignore what else a run tells."""
-
-    note = bytes_read = outline = point = ignore
 
 
 def node(op, inputs, outputs, **attributes):
