@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxscape.errors import UnsupportedModelError
-from onnxscape.graph.operands import VIEWS, bodies, constant_array, resolve
+from onnxscape.graph.operands import VIEWS, bodies, constant_array, origin, resolve
 from onnxscape.graph.operators import attribute
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_TRIPS = 10**6
 """Trips of a Loop; recurrent networks take one per step of a sequence."""
+
+_SAME = frozenset({"Identity"})
 
 
 def capture_unchanged_states(model: ir.Model, _notes: Notes) -> None:
@@ -36,19 +38,12 @@ def capture_unchanged_states(model: ir.Model, _notes: Notes) -> None:
             slot
             for slot in range(first, end)
             if resolve(node.inputs[slot]) is not None
-            and _origin(body.outputs[slot - first + made]) is body.inputs[slot]
+            and origin(body.outputs[slot - first + made], _SAME) is body.inputs[slot]
             and not node.outputs[slot - first].is_graph_output()
         }
         # One that goes altogether still runs in the user's file: its limit must be known.
         if gone and (len(gone) < len(node.outputs) or not _is_open(node)):
             _drop_states(node, body, gone, first, made)
-
-
-def _origin(value: ir.Value | None) -> ir.Value | None:
-    """Return what a value is when Identity nodes are left out."""
-    while value is not None and (maker := value.producer()) is not None:
-        value = maker.inputs[0] if maker.op_type == "Identity" else None
-    return value
 
 
 def _drop_states(node: ir.Node, body: ir.Graph, gone: set[int], first: int, made: int) -> None:
@@ -152,11 +147,9 @@ def _is_open(node: ir.Node) -> bool:
 
 def _is_size(value: ir.Value | None) -> bool:
     """Return whether a number is the size of an axis, picked from a shape."""
-    while value is not None and (maker := value.producer()) is not None:
-        if maker.op_type == "Shape":
-            return True
-        value = maker.inputs[0] if maker.op_type in _PICKS and maker.inputs else None
-    return False
+    source = origin(value, _PICKS)
+    maker = None if source is None else source.producer()
+    return maker is not None and maker.op_type == "Shape"
 
 
 _PICKS = VIEWS | {"Cast", "Gather", "Slice"}
@@ -189,10 +182,9 @@ def _scan_length(node: ir.Node) -> int:
 
 def _may_stop(body: ir.Graph) -> bool:
     """Return whether the body computes its condition instead of handing it on."""
-    condition: ir.Value | None = body.outputs[0]
-    while condition is not None and (node := condition.producer()) is not None:
-        if node.op_type not in {"Identity", "Constant"}:
-            return True
-        condition = node.inputs[0] if node.inputs else None
+    condition = origin(body.outputs[0], _SAME)
+    maker = None if condition is None else condition.producer()
+    if maker is not None and maker.op_type not in _SAME | {"Constant"}:
+        return True
     array = None if condition is None else constant_array(condition)
     return array is not None and not array.all()
