@@ -201,3 +201,22 @@ def test_a_shape_that_is_read_is_no_use_of_a_tensor(make_model):
         {"w": tensor(3, 4)},
     )
     assert find_parameters(ir.from_proto(model)) == ((), ())
+
+
+@pytest.mark.parametrize(("index", "shape"), [([], (4, 8)), ([], (4, 3, 8)), ([1], (4, 3, 8))])
+def test_weights_of_layers_that_are_looked_up_one_by_one_are_no_embedding(
+    index, shape, make_model, analysed
+):
+    model = make_model(
+        [
+            node("Gather", ["stack", "layer"], "looked_up"),
+            node("MatMul", ["x", "w"], "h"),
+            node("Add", ["h", "looked_up"], "y"),
+        ],
+        {"x": ["n", 3, 5], "layer": index},
+        {"y": None},
+        {"stack": tensor(*shape), "w": tensor(5, 8)},
+        types={"layer": onnx.TensorProto.INT64},
+    )
+    found = analysed(model)
+    assert roles(found) == {"w": "weight", "stack": "constant"}
