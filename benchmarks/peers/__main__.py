@@ -15,6 +15,7 @@ left out and said to be.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def main() -> None:
     add_out_option(parser, "peers")
     options = parser.parse_args()
 
+    # Read when it is imported: Landscaper's bar would be drawn over our lines.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from measure import measure
 
     for path in options.model:

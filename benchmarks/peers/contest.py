@@ -111,7 +111,9 @@ def race(
             )
 
 
-def compared(row: Row, path: Points | None, expected: dict[tuple[float, float], float]) -> float:
+def compared(
+    row: Row, path: Points | None, expected: dict[tuple[float, float], float]
+) -> float:
     """Compare the losses of a contestant with ours.
 
     Args:
@@ -130,6 +132,8 @@ def compared(row: Row, path: Points | None, expected: dict[tuple[float, float], 
         if ours is None or not math.isfinite(ours):
             continue
         difference = abs(loss - ours) / max(1.0, abs(ours))
+        if math.isnan(difference):
+            return math.inf  # ours is finite
         worst = difference if math.isnan(worst) else max(worst, difference)
     return worst
 

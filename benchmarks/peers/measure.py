@@ -130,7 +130,9 @@ def measure(model: Path, options: argparse.Namespace) -> None:
     machine = describe(
         subject.engine.device.name, subject.threads, "torch", "loss-landscapes", "Landscaper"
     )
-    print(f"{model.name}, {len(inputs.samples)} samples, {machine['device']}, {subject.device}")
+    print(
+        f"{model.name}, {len(inputs.samples)} samples, {machine['device']}, {subject.device}"
+    )
     twin = deviation(task.network, inputs.file.content, task.x)
     print(f"torch's twin: outputs within {twin:.1e} of ONNX Runtime's")
 
@@ -240,7 +242,11 @@ def _entries(subject: Subject, task: Task, options: argparse.Namespace) -> dict[
 def _open(
     entries: dict[str, Entry], only: str | None
 ) -> tuple[dict[str, Row], dict[str, Contestant]]:
-    """Make the contestants; who cannot be made has the reason in his row."""
+    """Make the contestants.
+
+    Returns:
+        The rows, with the reason in those of whom could not be made; and the others.
+    """
     wanted = None if only is None else (LIMIT, *only.split(","))
     rows: dict[str, Row] = {}
     contestants: dict[str, Contestant] = {}
@@ -302,7 +308,9 @@ def _landscaper_deviation(subject: Subject, task: Task) -> float | None:
             grid=Grid.parse("3x3"),
         )
         engine = make_subject(request).engine
-        ours = evaluate_points(engine, [(i - 1.0, j - 1.0) for i in range(3) for j in range(3)])
+        ours = evaluate_points(
+            engine, [(i - 1.0, j - 1.0) for i in range(3) for j in range(3)]
+        )
     worst = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(ours, losses, strict=True))
     return rounded(worst, 2)
 

@@ -7,8 +7,8 @@ from a package's point of view, it takes long at some points.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import os
 import queue
 import threading
 import time
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Points = Sequence[tuple[float, float]]
-
-os.environ.setdefault("TQDM_DISABLE", "1")  # Landscaper's bar would be drawn over our lines
 
 
 class _Closed(BaseException):
@@ -180,16 +178,18 @@ def random_plane_setup(task: Task) -> float:
         """Ends the loop at its first point."""
 
         def __call__(self, wrapper: Any) -> float:
-            """Raise `_Closed`."""
+            """Evaluate nothing.
+
+            Raises:
+                _Closed: Always.
+            """
             raise _Closed
 
     begin = time.perf_counter()
-    try:
+    with contextlib.suppress(_Closed):
         loss_landscapes.random_plane(
             task.copy(), Once(), steps=2, normalization="filter", deepcopy_model=True
         )
-    except _Closed:
-        pass
     return time.perf_counter() - begin
 
 
@@ -261,11 +261,11 @@ def landscaper_steps(
 def _moved(task: Task, alpha: float, beta: float) -> nn.Module:
     network = copy.deepcopy(task.network).to(task.device)
     with torch.no_grad():
-        for p, d, e in zip(
+        for parameter, d, e in zip(
             network.parameters(),
             task.direction(task.delta),
             task.direction(task.eta),
             strict=True,
         ):
-            p += alpha * d + beta * e
+            parameter.add_(alpha * d + beta * e)
     return network.eval()

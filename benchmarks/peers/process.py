@@ -46,8 +46,21 @@ def compare_process(
     whole, passes = 0.0, _timed(bare, points)
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "onnxscape_cli.main", "eval", str(model.resolve())]
-            command += ["--data", data, "--samples", str(samples), "--grid", f"{steps}x{steps}"]
+            command = [
+                sys.executable,
+                "-m",
+                "onnxscape_cli.main",
+                "eval",
+                str(model.resolve()),
+            ]
+            command += [
+                "--data",
+                data,
+                "--samples",
+                str(samples),
+                "--grid",
+                f"{steps}x{steps}",
+            ]
             command += ["--threads", str(threads), "--device", device, "--quiet"]
             command += ["--out", "surface.h5"]
             begin = time.perf_counter()

@@ -1,8 +1,9 @@
 """PyTorch in the loop of the reference implementation (tomgoldstein/loss-landscape).
 
-At every point all weights are set to theta + alpha * delta + beta * eta; then, without gradients
-and in evaluation mode, loss and hits of every batch are brought back to Python. The images
-are ready in memory, as tensors: the reference decodes and transforms them anew at every point.
+At every point all weights are set to theta + alpha * delta + beta * eta; then, without
+gradients and in evaluation mode, loss and hits of every batch are brought back to Python. The
+images are ready in memory, as tensors: the reference decodes and transforms them at every
+point.
 """
 
 from __future__ import annotations

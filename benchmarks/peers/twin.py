@@ -92,7 +92,9 @@ def make_twin(content: bytes) -> ResNet:
     found = [re.fullmatch(r"layer3\.(\d+)\.conv1\.weight", name) for name in tensors]
     blocks = [int(match[1]) for match in found if match]
     if not blocks:
-        raise ValueError("expected a CIFAR-10 ResNet with tensors such as layer3.0.conv1.weight")
+        raise ValueError(
+            "expected a CIFAR-10 ResNet with tensors such as layer3.0.conv1.weight"
+        )
     network = ResNet(max(blocks) + 1, shortcut="layer2.0.shortcut.0.weight" in tensors)
     state = network.state_dict()
     for name, tensor in state.items():
