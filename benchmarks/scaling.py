@@ -61,6 +61,7 @@ def main() -> None:
     device = find_device(options.device)
     with tempfile.TemporaryDirectory() as folder:
         for curve in options.curves.split(","):
+            machine = describe(device.name, options.threads or usable_cores())
             settings = list(_settings(curve, options, Path(folder)))
             print(f"\n{curve}\n{'':<34}{'bare ms':>9}{'loop ms':>9}{'ratio':>7}{'start s':>9}")
             lines = []
@@ -75,7 +76,6 @@ def main() -> None:
                     f"{line['over_bare']:>7.3f}{line['start_seconds']:>9.2f}{more}",
                     flush=True,
                 )
-            machine = describe(device.name, options.threads or usable_cores())
             keep(options.out, machine | {"kind": device.kind, "curve": curve, "lines": lines})
 
 
@@ -106,7 +106,7 @@ def _settings(
             for threads in sorted({2**i for i in range(most.bit_length())} | {most}):
                 if threads <= most:
                     yield (
-                        f"{stem}, {threads} threads",
+                        f"{stem}, threads: {threads}",
                         threads,
                         replace(request, threads=threads),
                     )

@@ -70,8 +70,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _where(record: Record) -> str:
     """Return machine, versions and date as a sentence."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    day, device = record["when"][:10], record["device"]
-    return f"{device}, {record['threads']} threads, {day}; {versions}."
+    day, device, load = record["when"][:10], record["device"], record["load_before"][0]
+    return f"{device}, {record['threads']} threads, {day}, load before {load:g}; {versions}."
 
 
 def _number(value: float) -> str:

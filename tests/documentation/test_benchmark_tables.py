@@ -69,6 +69,7 @@ def test_a_table_shows_the_last_result_of_its_kind(tmp_path):
         "when": "2026-01-01T00:00:00+00:00",
         "device": "one",
         "threads": 2,
+        "load_before": [0.25, 0.5, 0.5],
         "versions": {"numpy": "2"},
         "model": "m.onnx",
         "kind": "cpu",
@@ -89,7 +90,7 @@ def test_a_table_shows_the_last_result_of_its_kind(tmp_path):
         "| --- | --- | --- | --- | --- | --- |\n"
         "| m.onnx | 20 | held by the process | 50.00 | 50.00 | +0.00 (0 bytes per point) |\n"
         "| m.onnx | 20 | Python's own | 1.00 | 1.00 | +0.00 (0 bytes per point) |\n\n"
-        "two, 2 threads, 2026-01-01; numpy 2.\n\n"
+        "two, 2 threads, 2026-01-01, load before 0.25; numpy 2.\n\n"
         "<!-- end of table -->\nbelow\n"
     )
 
