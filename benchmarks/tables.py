@@ -101,6 +101,13 @@ def _contest(record: Record) -> str:
         f"{record['points']} points, in blocks of {record['block']}:\n"
     )
     parts = [title, _table(head, rows)]
+    setup = record["setup_seconds"]
+    if setup:
+        taken = ", ".join(
+            f"{name} {seconds if isinstance(seconds, str) else f'{seconds:.2g} s'}"
+            for name, seconds in setup.items()
+        )
+        parts.append(f"Before their first point, and in no ratio: {taken}.\n")
     process = record.get("process")
     if process:
         parts.append(

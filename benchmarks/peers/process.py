@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def compare_process(
         Seconds of both, their ratio, and what the process takes beyond the passes.
     """
     points = steps * steps
-    whole, passes = 0.0, _timed(bare, points)
+    whole, passes, computing = 0.0, _timed(bare, points), _children_seconds()
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             command = [
@@ -75,6 +76,7 @@ def compare_process(
         "repeats": repeats,
         "pictures": pictures,
         "seconds": rounded(mean_whole),
+        "cpu_seconds": rounded((_children_seconds() - computing) / repeats),
         "bare_seconds": rounded(mean_passes),
         "over_bare": rounded(mean_whole / mean_passes),
         "beyond_bare_seconds": rounded(mean_whole - mean_passes),
@@ -85,6 +87,12 @@ def _timed(bare: BarePasses, count: int) -> float:
     begin = time.perf_counter()
     bare.run(count)
     return time.perf_counter() - begin
+
+
+def _children_seconds() -> float:
+    """Return what ended children have used of the processors, all threads together."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _environment() -> dict[str, str]:
