@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from common.watch import Watch
 from engines import (
     CAPTURABLE,
     Accumulating,
@@ -205,51 +204,3 @@ def whole(setting: Setting, results: Results) -> None:
                 **watch.stop(),
             )
             del engine
-
-
-class Watch:
-    """Asks `nvidia-smi` five times a second until it is stopped."""
-
-    FIELDS = (
-        "utilization.gpu",
-        "utilization.memory",
-        "clocks.sm",
-        "power.draw",
-        "memory.used",
-    )
-
-    def __init__(self, device: str) -> None:
-        self._process = None
-        self._lines: list[str] = []
-        if device == "cuda":
-            query = f"--query-gpu={','.join(self.FIELDS)}"
-            self._process = subprocess.Popen(
-                ["nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "200"],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            self._reader = threading.Thread(target=self._read, daemon=True)
-            self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        self._lines.extend(self._process.stdout)
-
-    def stop(self) -> dict[str, float]:
-        """Return the medians."""
-        if self._process is None:
-            return {}
-        self._process.terminate()
-        self._process.wait(10)
-        self._reader.join(5)
-        rows = []
-        for line in self._lines:
-            try:
-                rows.append([float(value) for value in line.split(",")])
-            except ValueError:
-                continue
-        rows = [row for row in rows if len(row) == len(self.FIELDS)]
-        if not rows:
-            return {}
-        return dict(zip(self.FIELDS, np.median(rows, axis=0).tolist(), strict=True))
