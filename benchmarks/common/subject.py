@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
+from onnxscape.core.grid import Point
 from onnxscape.evaluation.engine import Engine, start_engine
 from onnxscape.evaluation.inputs import EvalInputs, resolve
 from onnxscape.evaluation.observer import QuietObserver
@@ -70,7 +71,9 @@ def evaluate_points(engine: Engine, points: Sequence[tuple[float, float]]) -> li
     Returns:
         The mean loss of each, in their order.
     """
-    return [engine.evaluator.evaluate(*point)["loss"] for point in points]
+    numbered = [Point(0, column, *point) for column, point in enumerate(points)]
+    losses = {point.column: metrics["loss"] for point, metrics in engine.evaluate(numbered)}
+    return [losses[column] for column in range(len(points))]
 
 
 class BarePasses:
@@ -99,7 +102,7 @@ class BarePasses:
         options = session_options(max(1, subject.threads // workers))
         self._sessions = [
             ort.InferenceSession(
-                inputs.file.content, options, providers=engine.device.providers
+                inputs.file.content, options, providers=engine.device.providers()
             )
             for _ in range(workers)
         ]

@@ -333,7 +333,7 @@ class Today:
     def __init__(self, case: Case, place: Place, batch: int) -> None:
         from onnxscape.core.samples import Samples
         from onnxscape.runtime.devices import find_device
-        from onnxscape.runtime.overriding_inputs import OverridingInputs
+        from onnxscape.runtime.overriding_inputs import overriding_inputs
 
         samples = Samples(
             inputs={case.input: case.x},
@@ -342,7 +342,7 @@ class Today:
             name="images",
             digest="",
         )
-        self._evaluator = OverridingInputs(
+        self._evaluator = overriding_inputs(
             case.prepared,
             samples,
             case.delta,
