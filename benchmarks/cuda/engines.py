@@ -327,13 +327,15 @@ class ConstantSession:
         return runs.read(self._case.loss).ravel()
 
 
-class Today:
-    """The product's own evaluator."""
+class Product:
+    """The product's own evaluator of a strategy."""
 
-    def __init__(self, case: Case, place: Place, batch: int) -> None:
+    def __init__(
+        self, case: Case, place: Place, batch: int, strategy: str = "overriding"
+    ) -> None:
         from onnxscape.core.samples import Samples
         from onnxscape.runtime.devices import find_device
-        from onnxscape.runtime.overriding_inputs import overriding_inputs
+        from onnxscape.runtime.strategies import STRATEGIES
 
         samples = Samples(
             inputs={case.input: case.x},
@@ -342,7 +344,7 @@ class Today:
             name="images",
             digest="",
         )
-        self._evaluator = overriding_inputs(
+        self._evaluator = STRATEGIES[strategy](
             case.prepared,
             samples,
             case.delta,

@@ -15,8 +15,8 @@ from engines import (
     ConstantSession,
     Engine,
     InGraph,
+    Product,
     Resident,
-    Today,
 )
 from measuring import (
     POINTS,
@@ -38,7 +38,10 @@ ROUNDS = 5
 
 UNCAPTURED: Makers = {
     "bare": Bare,
-    "today": Today,
+    "today": Product,
+    "product, resident": lambda *a: Product(*a, "resident"),
+    "product, in graph": lambda *a: Product(*a, "in-graph"),
+    "product, shared": lambda *a: Product(*a, "shared"),
     "resident": Resident,
     "in graph": InGraph,
     "accumulating": Accumulating,
@@ -53,6 +56,7 @@ CAPTURED: Makers = {
     "resident": Resident,
     "resident, unfused": lambda *a: Resident(*a, disabled=CAPTURABLE),
     "captured": lambda *a: Resident(*a, disabled=CAPTURABLE, captured=True),
+    "product, captured": lambda *a: Product(*a, "captured"),
     "captured, in graph": lambda *a: InGraph(*a, disabled=CAPTURABLE, captured=True),
     "captured, waiting": lambda *a: Resident(
         *a, disabled=CAPTURABLE, captured=True, wait=True
@@ -179,7 +183,9 @@ def whole(setting: Setting, results: Results) -> None:
     place = Place(setting.device)
     makers: Makers = {
         "resident": Resident,
-        "today": lambda c, p, _: Today(c, p, min(1024, samples)),
+        "product, resident": lambda *a: Product(*a, "resident"),
+        "product, captured": lambda *a: Product(*a, "captured"),
+        "today": lambda c, p, _: Product(c, p, min(1024, samples)),
         "resident, tf32": lambda *a: Resident(*a, {"use_tf32": "1"}),
         "resident, float16": lambda *a: Resident(*a, narrow="float16"),
         "resident, bfloat16": lambda *a: Resident(*a, narrow="bfloat16"),
