@@ -102,6 +102,15 @@ _output = section("Output")
 )
 @_grid("--x", metavar="MIN:MAX:NUM", help="Steps along delta, instead of --grid.")
 @_grid("--y", metavar="MIN:MAX:NUM", help="Steps along eta; alone: a line along eta.")
+@_grid(
+    "--adaptive", is_flag=True, help="Evaluate points only where interpolation is not enough."
+)
+@_grid(
+    "--tolerance",
+    metavar="ERROR",
+    type=float,
+    help="Largest relative error of interpolated losses.  [default: 0.05]",
+)
 @_loss(
     "--loss",
     metavar="NAME|FILE.onnx",
@@ -299,13 +308,15 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
             f"clamped     {center[CLAMPED]:.0f} of {landscape.provenance.get('samples', '?')} "
             "samples at the center: probability 0, taken as 1e-45"
         )
-    loss = landscape.loss[landscape.evaluated]
+    loss = landscape.loss[landscape.known]
     finite = loss[[math.isfinite(value) for value in loss]]
     if finite.size:
         text = f"grid        loss {finite.min():.4g} to {finite.max():.4g}"
         if finite.size < loss.size:
             text += f"; {loss.size - finite.size} points are not finite"
         terminal.note(text)
+    if landscape.interpolation is not None:
+        terminal.note(f"points      {landscape.interpolation}")
     if report.computed:
         seconds = report.seconds["evaluation"]
         rate = report.computed / max(seconds, 1e-9)
@@ -320,6 +331,7 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
 def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list[str]) -> None:
     landscape = report.landscape
     finite = landscape.loss[np.isfinite(landscape.loss)]
+    interpolation = landscape.interpolation
     values: dict[str, Any] = {
         "out": str(path),
         "pictures": [str(picture) for picture in pictures],
@@ -327,7 +339,8 @@ def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list
         "points": report.computed + report.reused,
         "points_computed": report.computed,
         "points_reused": report.reused,
-        "points_not_finite": int(landscape.evaluated.sum()) - finite.size,
+        "points_not_finite": int(landscape.known.sum()) - finite.size,
+        "interpolation": interpolation and interpolation.to_dict(),
         "loss_min": _finite(finite.min(initial=math.inf)),
         "loss_max": _finite(finite.max(initial=-math.inf)),
         "center_loss": _finite(landscape.center.get("loss")),

@@ -22,6 +22,7 @@ from onnxscape.errors import (
     UnsupportedModelError,
     UsageError,
 )
+from onnxscape.evaluation.approximation import approximation
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
     Objective,
@@ -128,6 +129,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         include=tuple(sorted(set(request.include))) if random else (),
         exclude=tuple(sorted(set(request.exclude))) if random else (),
         filter_axis=_axes(request.filter_axis, parameters) if random else {},
+        **approximation(request),
         **objective.spec,
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)

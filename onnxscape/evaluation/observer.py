@@ -27,6 +27,7 @@ class Outline:
         samples: Number of samples used.
         population: Number of samples there are.
         points: Number of points, the center included.
+        at_most: Whether it may take fewer of them.
         reused: How many of them are there already.
         center_apart: Whether the center is one of the points without being on the grid.
         known: Smallest and largest finite loss of the points that are there; None without any.
@@ -45,6 +46,7 @@ class Outline:
     samples: int
     population: int
     points: int
+    at_most: bool = False
     reused: int
     center_apart: bool
     known: tuple[float, float] | None

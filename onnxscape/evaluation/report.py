@@ -69,6 +69,16 @@ def point_count(inputs: EvalInputs) -> int:
     return grid.size + (grid.center().row < 0)
 
 
+def evaluated_points(landscape: Landscape) -> int:
+    """Return how many points were evaluated, a center off the grid included.
+
+    Args:
+        landscape: Finished or not.
+    """
+    apart = landscape.grid.center().row < 0 and bool(landscape.center)
+    return int(np.count_nonzero(landscape.evaluated)) + apart
+
+
 def assembled(
     inputs: EvalInputs, results: Results, plan: Plan, origin: Mapping[str, Any]
 ) -> Landscape:
@@ -168,6 +178,7 @@ def outline(
         samples=len(inputs.samples),
         population=inputs.samples.population,
         points=point_count(inputs),
+        at_most=inputs.spec.tolerance is not None,
         reused=len(results),
         center_apart=inputs.spec.grid.center().row < 0,
         known=(min(losses), max(losses)) if losses else None,

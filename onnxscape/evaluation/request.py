@@ -66,6 +66,8 @@ class EvalRequest:
         precision: `fp32` computes float16 and bfloat16 models in float32, `native` as they
             are.
         weights: Values of model inputs that are weights: a .npz file, or arrays by name.
+        adaptive: Whether points that are well interpolated are not evaluated.
+        tolerance: Largest relative error of interpolated losses; None for 0.05.
     """
 
     model: Model
@@ -99,6 +101,8 @@ class EvalRequest:
     batch_size: int | None = None
     precision: str = "fp32"
     weights: str | Path | Mapping[str, ArrayLike] | None = None
+    adaptive: bool = False
+    tolerance: float | None = None
 
     @property
     def overrides(self) -> Overrides:

@@ -23,10 +23,11 @@ from onnxscape.evaluation.report import (
     Report,
     Results,
     assembled,
+    evaluated_points,
     outline,
-    point_count,
     provenance,
 )
+from onnxscape.evaluation.schedule import make_schedule
 from onnxscape.storage import (
     PointStore,
     WriterLock,
@@ -34,7 +35,7 @@ from onnxscape.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from onnxscape.core.grid import Point
@@ -120,7 +121,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
         if existing is not None and existing.complete:
             refuse_other_choices(request, existing.plan)
             _leftover_store(output)
-            count = point_count(inputs)
+            count = evaluated_points(existing)
             observer.note(f"{output.path} is finished: {count} points, nothing to compute")
             return Report(
                 landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
@@ -211,43 +212,32 @@ def _evaluate(
         if replaced is not None:
             replaced.unlink(missing_ok=True)
     found = dict(sink.results())
-    done = set(found)
-    reused = len(done)
+    reused = len(found)
     observer.outline(outline(inputs, engine, found, seconds_per_point))
-    total = point_count(inputs)
+    schedule = make_schedule(inputs.spec)
 
-    def report() -> Report:
+    def report(*, finished: bool) -> Report:
         clock.lap("evaluation")
-        results = sink.results()  # may hold one more than `done`: interrupts come anywhere
+        results = sink.results()  # may hold one more than `found`: interrupts come anywhere
         landscape = assembled(inputs, results, engine.plan, provenance(inputs, engine))
         return Report(
-            landscape=landscape,
+            landscape=schedule.finished(landscape) if finished else landscape,
             computed=len(results) - reused,
             reused=reused,
             seconds=dict(clock.seconds),
         )
 
     try:
-        for point in _points(inputs):
-            key = (point.row, point.column)
-            if key in done:
-                continue
-            metrics = engine.evaluator.evaluate(point.alpha, point.beta)
-            sink.put(point, metrics)
-            done.add(key)
-            observer.point(point, metrics, len(done), total)
+        for points in schedule.rounds(found):
+            missing = (point for point in points if (point.row, point.column) not in found)
+            for point in missing:
+                metrics = engine.evaluator.evaluate(point.alpha, point.beta)
+                sink.put(point, metrics)
+                found[point.row, point.column] = metrics
+                observer.point(point, metrics, len(found), schedule.total)
     except KeyboardInterrupt:
-        raise EvaluationInterrupted(report()) from None
-    return report()
-
-
-def _points(inputs: EvalInputs) -> Iterator[Point]:
-    """Yield the center, then the grid from coarse to fine."""
-    center = inputs.spec.grid.center()
-    yield center
-    for point in inputs.spec.grid.points():
-        if (point.row, point.column) != (center.row, center.column):
-            yield point
+        raise EvaluationInterrupted(report(finished=False)) from None
+    return report(finished=True)
 
 
 class _Clock:

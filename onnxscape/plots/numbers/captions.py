@@ -98,7 +98,7 @@ def heading(
         landscape: What is drawn.
         metric: Which of its surfaces.
         title: Instead of the model's name; an empty one leaves out everything but a note
-            that points are missing.
+            that points are missing or interpolated.
         name_width: Most characters in a line of the name.
         width: Most characters in a line of the details.
 
@@ -107,8 +107,10 @@ def heading(
     """
     name = str(landscape.provenance.get("model", "")) if title is None else title
     details = [] if title == "" else _fill(_facts(landscape, metric), width)
+    done, size = int(landscape.evaluated.sum()), landscape.evaluated.size
+    if landscape.complete and done < size:
+        details.append(f"{done} of {size} points evaluated, the others interpolated")
     if not landscape.complete:
-        done, size = int(landscape.evaluated.sum()), landscape.evaluated.size
         details.append(f"incomplete: {done} of {size} points")
     return Heading(name=tuple(wrap(name, name_width)), details=tuple(details))
 
