@@ -22,6 +22,7 @@ from onnxscape.evaluation.run import run_to_file
 from onnxscape.plots import save_all
 from onnxscape.runtime.planning import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
+from onnxscape_cli.fewer_options import fewer_options
 from onnxscape_cli.model_options import model_options
 from onnxscape_cli.sections import SectionedCommand, section
 from onnxscape_cli.terminal import Terminal, duration
@@ -48,13 +49,15 @@ def _numbers(
 def _samples(
     _context: click.Context, _parameter: click.Parameter, text: str | None
 ) -> int | str | None:
-    """Read a number or `all`."""
-    if text is None or text == "all":
+    """Read a number, `all` or `auto`."""
+    if text is None or text in {"all", "auto"}:
         return text
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"expected --samples as a number or 'all', got {text!r}") from None
+        raise UsageError(
+            f"expected --samples as a number, 'all' or 'auto', got {text!r}"
+        ) from None
 
 
 _data = section("Data")
@@ -75,7 +78,10 @@ _output = section("Output")
 )
 @_data("--split", metavar="NAME", default="train", show_default=True, help="train or test.")
 @_data(
-    "--samples", metavar="N|all", callback=_samples, help="How many to use.  [default: 1000]"
+    "--samples",
+    metavar="N|all|auto",
+    callback=_samples,
+    help="How many to use; auto: see --stderr.  [default: 1000]",
 )
 @_data("--layout", metavar="NAME", help="Axes of images in the data: NCHW, NHWC or flat.")
 @_data(
@@ -102,15 +108,6 @@ _output = section("Output")
 )
 @_grid("--x", metavar="MIN:MAX:NUM", help="Steps along delta, instead of --grid.")
 @_grid("--y", metavar="MIN:MAX:NUM", help="Steps along eta; alone: a line along eta.")
-@_grid(
-    "--adaptive", is_flag=True, help="Evaluate points only where interpolation is not enough."
-)
-@_grid(
-    "--tolerance",
-    metavar="ERROR",
-    type=float,
-    help="Largest relative error of interpolated losses.  [default: 0.05]",
-)
 @_loss(
     "--loss",
     metavar="NAME|FILE.onnx",
@@ -166,6 +163,7 @@ _output = section("Output")
 @_direction("--directions", type=click.Path(path_type=Path), help="Use those of this file.")
 @_direction("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
 @model_options
+@fewer_options
 @_run(
     "--device",
     metavar="NAME",

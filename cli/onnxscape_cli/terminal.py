@@ -95,6 +95,8 @@ class Terminal:
         )
         seconds = duration(left * outline.seconds_per_point)
         most = "at most " if outline.at_most else ""
+        fewer = "at most " if outline.growing else ""
+        each = duration(outline.seconds_per_point)
         rows = {
             "model": f"{outline.model}: {_counted(outline.moved, 'tensor')} of "
             f"{outline.elements:,} values {'moves' if outline.moved == 1 else 'move'}, "
@@ -102,11 +104,11 @@ class Terminal:
             "directions": outline.directions,
             "loss": outline.loss,
             "data": outline.data,
-            "samples": f"{outline.samples} of {outline.population}",
+            "samples": f"{fewer}{outline.samples} of {outline.population}",
             "points": f"{most}{points}{reused}",
             "device": outline.device,
             "strategy": outline.strategy,
-            "estimate": f"{most}{seconds} ({duration(outline.seconds_per_point)} per point)",
+            "estimate": f"{most or fewer}{seconds} ({each} per point)",
         }
         for name, text in rows.items():
             click.echo(f"{name:<10}  {text}", err=self._err)

@@ -54,6 +54,8 @@ class EvalSpec:
         tolerance: Largest relative error of interpolated losses; None if every point is
             evaluated. Left out of the JSON where it is None: specs from before it was there
             stay what they are.
+        stderr: Standard error of the loss below which a point takes no more samples; None if
+            all points take all. Left out likewise.
     """
 
     model: str
@@ -82,6 +84,7 @@ class EvalSpec:
     precision: str = "fp32"
     scheme: int = 1
     tolerance: float | None = None
+    stderr: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
@@ -163,7 +166,7 @@ class EvalSpec:
         ]
 
 
-_LEFT_OUT = ("tolerance",)
+_LEFT_OUT = ("tolerance", "stderr")
 """Fields that the JSON does not mention where they are None."""
 
 
@@ -193,6 +196,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "precision": str,
     "scheme": int,
     "tolerance": (int, float, NoneType),
+    "stderr": (int, float, NoneType),
 }
 """JSON type of each field but the axes."""
 

@@ -40,6 +40,7 @@ def prepare_samples(
     ignore_index: int | None = None,
     next_token: bool = False,
     samples: int | None = 1000,
+    shuffled: bool = False,
     layout: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -62,6 +63,7 @@ def prepare_samples(
         next_token: Whether class labels are the token at the next position, derived from
             `y` or from the input tokens; `ignore_index` is -100 then if it is None.
         samples: Number of samples to use; None for all.
+        shuffled: Whether all of them come in the order of the permutation as well.
         layout: Layout of the data: `NCHW`, `NHWC`, `flat`; None where shapes tell.
         mean: One number, or one per channel, subtracted after scaling.
         std: Likewise, divided by after that.
@@ -99,7 +101,7 @@ def prepare_samples(
     for name, array in match.arrays.items():
         _check_finite(array, match.fields[name], dataset.name)
     digest = dataset.digest()
-    chosen = subset_indices(digest, len(dataset), samples)
+    chosen = subset_indices(digest, len(dataset), samples, shuffled=shuffled)
     ready = wanted.of(dataset, inputs, match, chosen)
     weights = match.weights
     if weights is not None:
@@ -110,7 +112,8 @@ def prepare_samples(
         own = not is_floating(signature.dtype) and by_default  # the model does its own scaling
         step = Preprocessing() if own else steps
         array = match.arrays[name]
-        taken = array if len(chosen) == len(array) else array[chosen]
+        as_they_are = len(chosen) == len(array) and not shuffled
+        taken = array if as_they_are else array[chosen]
         arrays[name] = apply(
             taken, arrangements[name], step, signature, field=match.fields[name]
         )

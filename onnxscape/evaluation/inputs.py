@@ -22,7 +22,7 @@ from onnxscape.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from onnxscape.evaluation.approximation import approximation
+from onnxscape.evaluation.approximation import AUTO, approximation, growth
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
     Objective,
@@ -98,6 +98,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
     check_names(request)
+    savings = approximation(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model, weights=_weights(request))
@@ -129,7 +130,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         include=tuple(sorted(set(request.include))) if random else (),
         exclude=tuple(sorted(set(request.exclude))) if random else (),
         filter_axis=_axes(request.filter_axis, parameters) if random else {},
-        **approximation(request),
+        **savings,
         **objective.spec,
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)
@@ -161,6 +162,9 @@ def _samples_and_objective(
 
     Returns:
         All samples, and what is computed from their outputs.
+
+    Raises:
+        UsageError: If the loss has no standard error and one is asked for.
     """
     dataset = _dataset(request.data, request, observer)
     _refuse_missing_weights(file, request, dataset)
@@ -191,8 +195,10 @@ def _samples_and_objective(
         file,
         request,
         samples=_sample_count(request, len(dataset)),
+        shuffled=request.samples == AUTO,
         **wanted_labels(name, probe, request),
     )
+    samples = replace(samples, growth=growth(request))
     _note_raw_bytes(dataset, samples, observer)
     objective = make_objective(
         request,
@@ -205,6 +211,11 @@ def _samples_and_objective(
         batch=None if batch is None or batch.dynamic else batch.size,
         observer=observer,
     )
+    if samples.growth is not None and objective.loss.per_batch:
+        raise UsageError(
+            "--samples auto needs a loss for each sample to know its standard error, got one "
+            "for a whole batch; give a number of samples"
+        )
     return samples, objective
 
 
@@ -265,8 +276,8 @@ def _sample_count(request: EvalRequest, available: int) -> int | None:
     if wanted is None:
         return min(DEFAULT_SAMPLES, available)
     if isinstance(wanted, str):
-        if wanted != "all":
-            raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+        if wanted not in {"all", AUTO}:
+            raise UsageError(f"expected a number of samples, 'all' or 'auto', got {wanted!r}")
         return None
     return wanted
 

@@ -94,7 +94,9 @@ def assembled(
         The landscape; a point that is missing is NaN and not evaluated.
     """
     grid = inputs.spec.grid
-    names = ("loss", *inputs.spec.metrics, "loss_stderr")
+    names = ["loss", *inputs.spec.metrics, "loss_stderr"]
+    if inputs.spec.stderr is not None:
+        names.append("samples_used")
     surfaces = {name: np.full(grid.shape, np.nan) for name in names}
     evaluated = np.zeros(grid.shape, dtype=np.bool_)
     for (row, column), metrics in results.items():
@@ -179,6 +181,7 @@ def outline(
         population=inputs.samples.population,
         points=point_count(inputs),
         at_most=inputs.spec.tolerance is not None,
+        growing=inputs.spec.stderr is not None,
         reused=len(results),
         center_apart=inputs.spec.grid.center().row < 0,
         known=(min(losses), max(losses)) if losses else None,

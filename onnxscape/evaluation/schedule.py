@@ -175,7 +175,9 @@ def _others(
     errors: dict[str, float] = {}
     for name, surface in landscape.surfaces.items():
         values = surface.reshape(nested.shape)
-        if name != "loss":
+        if name == "samples_used":
+            values = np.where(refined.evaluated, values, 0.0)
+        elif name != "loss":
             filled = nested.fill(values, before, LINEAR)
             if is_fraction(name):
                 filled = np.clip(filled, 0.0, 1.0)  # rounding may leave it

@@ -70,6 +70,8 @@ class ConstantSessions:
         collector = Collector(self._prepared, self._samples)
         for batch in self._batches:
             collector.add(run(session, self._results, batch.feeds), batch.count)
+            if collector.enough:
+                break
         return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> NDArray[Any]:

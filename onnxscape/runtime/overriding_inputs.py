@@ -87,6 +87,8 @@ class OverridingInputs:
         collector = Collector(self._prepared, self._samples)
         for binding, count in zip(self._bindings, self._counts, strict=True):
             collector.add(self._run(binding), count)
+            if collector.enough:
+                break
         return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> NDArray[Any]:

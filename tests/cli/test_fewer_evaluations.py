@@ -86,3 +86,21 @@ def test_a_tolerance_without_sense_is_bad_usage(cli, digits, options, message):
     result = cli(*digits(*options))
     assert result.status == 2
     assert message in result.error()
+
+
+def test_samples_are_added_until_the_standard_error_is_reached(cli, digits):
+    result = cli(*digits("--stderr", "0.05", "--no-plot", grid="5x5", samples="auto"))
+    assert (result.status, result.err) == (0, "")
+    assert "samples     at most 1438 of 1438" in result.out
+    landscape = load("s.h5")
+    used = landscape.surfaces["samples_used"]
+    assert set(np.unique(used)) <= {128.0, 256.0, 512.0, 1024.0, 1438.0}
+    assert used.min() < used.max()
+    assert (landscape.loss_stderr < 0.05).all()
+    assert landscape.spec.stderr == 0.05
+
+
+def test_auto_samples_without_a_standard_error_are_bad_usage(cli, digits):
+    result = cli(*digits(samples="auto"))
+    assert result.status == 2
+    assert "--samples auto needs --stderr" in result.error()

@@ -7,6 +7,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -179,7 +181,11 @@ def _facts(landscape: Landscape, metric: str) -> list[str]:
     samples = landscape.provenance.get("samples")
     if landscape.spec is not None:
         samples = landscape.spec.samples
-    if isinstance(samples, int):
+    used = landscape.surfaces.get("samples_used")
+    if used is not None and landscape.evaluated.any():
+        low, high = (int(f(used[landscape.evaluated])) for f in (np.min, np.max))
+        facts.append(f"{low} to {high} samples" if low < high else count(low, "sample"))
+    elif isinstance(samples, int):
         facts.append(count(samples, "sample"))
     center = [
         f"{name} {_reading(name, landscape.center[name])}"
