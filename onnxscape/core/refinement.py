@@ -45,8 +45,8 @@ FLOOR = 0.001
 FASTEST = 1 / 16
 """Factor by which the error of cubic interpolation goes down as steps are halved (order 4)."""
 
-SAFETY = 2.0
-"""Refinement goes on until twice the expected error is within the tolerance."""
+SAFETY = 1.5
+"""Refinement goes on until this many times the expected error is within the tolerance."""
 
 _HELD_OUT_STREAM = 2
 """Tells the stream of the held-out points apart from that of the directions (1)."""

@@ -146,6 +146,7 @@ class Adaptive:
         return replace(
             landscape,
             surfaces=surfaces,
+            evaluated=refined.evaluated.reshape(shape),  # whatever else a store may hold
             interpolation=Interpolation(
                 method="adaptive",
                 scale="log" if refined.log else "linear",
