@@ -9,6 +9,7 @@ from onnxscape.core.samples import Growth
 from onnxscape.errors import UsageError
 
 if TYPE_CHECKING:
+    from onnxscape.core.loss import Loss
     from onnxscape.evaluation.request import EvalRequest
 
 DEFAULT_TOLERANCE = 0.05
@@ -47,6 +48,23 @@ def growth(request: EvalRequest) -> Growth | None:
             f"such as 0.01; got {found}"
         )
     return Growth(float(stderr))
+
+
+def check_growth(wanted: Growth | None, loss: Loss) -> None:
+    """Refuse to wait for the standard error of a loss that has none.
+
+    Args:
+        wanted: How many samples a point takes.
+        loss: The loss.
+
+    Raises:
+        UsageError: If it is one number for a whole batch.
+    """
+    if wanted is not None and loss.per_batch:
+        raise UsageError(
+            "--samples auto needs a loss for each sample to know its standard error, got one "
+            "for a whole batch; give a number of samples"
+        )
 
 
 def approximation(request: EvalRequest) -> dict[str, Any]:

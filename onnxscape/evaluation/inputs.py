@@ -22,7 +22,7 @@ from onnxscape.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from onnxscape.evaluation.approximation import AUTO, approximation, growth
+from onnxscape.evaluation.approximation import AUTO, approximation, check_growth, growth
 from onnxscape.evaluation.directions import make_directions
 from onnxscape.evaluation.objective import (
     Objective,
@@ -162,9 +162,6 @@ def _samples_and_objective(
 
     Returns:
         All samples, and what is computed from their outputs.
-
-    Raises:
-        UsageError: If the loss has no standard error and one is asked for.
     """
     dataset = _dataset(request.data, request, observer)
     _refuse_missing_weights(file, request, dataset)
@@ -211,11 +208,7 @@ def _samples_and_objective(
         batch=None if batch is None or batch.dynamic else batch.size,
         observer=observer,
     )
-    if samples.growth is not None and objective.loss.per_batch:
-        raise UsageError(
-            "--samples auto needs a loss for each sample to know its standard error, got one "
-            "for a whole batch; give a number of samples"
-        )
+    check_growth(samples.growth, objective.loss)
     return samples, objective
 
 

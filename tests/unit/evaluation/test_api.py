@@ -207,7 +207,7 @@ def test_an_unknown_option_is_refused(evaluate, name):
         ({"label_smoothing": 1.5}, "--label-smoothing from 0 to 1, got 1.5"),
         ({"output": "probabilities"}, "--output to be one of .*, got 'probabilities'"),
         ({"class_axis": 2}, "--class-axis to be an axis of two or more classes, got 2"),
-        ({"samples": "most"}, "number of samples or 'all', got 'most'"),
+        ({"samples": "most"}, "number of samples, 'all' or 'auto', got 'most'"),
         ({"samples": 0}, "at least 1 sample"),
         ({"seed": -1}, "seed from 0 to 4294967295, got -1"),
         ({"seed": 2**32}, "seed from 0 to 4294967295"),

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from onnxscape import evaluate, load
+from onnxscape.core.loss import Loss
 from onnxscape.core.samples import Growth
 from onnxscape.errors import SpecConflictError, UsageError
+from onnxscape.evaluation.approximation import check_growth
 from onnxscape.evaluation.report import EvaluationInterrupted
 from onnxscape.evaluation.run import run_in_memory
 from onnxscape.runtime.evaluator import Collector
@@ -142,3 +144,10 @@ def test_it_goes_together_with_refinement(whole):
 def test_options_without_sense_are_refused(request_of, recorder, options, message):
     with pytest.raises(UsageError, match=message):
         run_in_memory(request_of(**options), recorder())
+
+
+def test_a_loss_of_a_whole_batch_has_no_standard_error_to_wait_for():
+    loss = Loss(name="none", output="loss", per_batch=True)
+    check_growth(None, loss)
+    with pytest.raises(UsageError, match=r"a loss for each sample.*give a number of samples"):
+        check_growth(Growth(0.1), loss)
