@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from onnxscape import evaluate, load
-from onnxscape.core.grid import Grid
+from onnxscape.core.grid import Grid, Point
 from onnxscape.core.interpolation import Interpolation
 from onnxscape.errors import SpecConflictError, SurfaceFileError, UsageError
 from onnxscape.evaluation.report import EvaluationInterrupted
@@ -234,3 +235,14 @@ def test_a_damaged_record_is_refused(run, surface):
         file.attrs["interpolation"] = '{"method": "adaptive"}'
     with pytest.raises(SurfaceFileError, match="stored interpolation"):
         load(surface)
+
+
+def test_points_that_nobody_asked_for_change_nothing(run, whole, recorder, surface):
+    with pytest.raises(EvaluationInterrupted):
+        run(recorder(3), grid="17x15", **ADAPTIVE)
+    more = np.argwhere(~whole(**ADAPTIVE).evaluated)[:5]
+    with contextlib.closing(PointStore.open(surface)) as store:
+        metrics = next(iter(store.results().values()))
+        for row, column in more.tolist():
+            store.put(Point(row, column, 0.0, 0.0), dict.fromkeys(metrics, 7.0))
+    identical(run(grid="17x15", **ADAPTIVE).landscape, whole(**ADAPTIVE))
