@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscape.core.grid import Grid
-from onnxscape.core.interpolation import CUBIC, NestedGrids
+from onnxscape.core.interpolation import CUBIC, LINEAR, NestedGrids
 from onnxscape.core.refinement import Refined, refine, relative_error
 from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
@@ -51,6 +51,10 @@ def adaptive(landscape: Landscape, tolerance: float) -> dict[str, Any]:
     result = replay(landscape, tolerance)
     truth = landscape.loss.reshape(result.loss.shape)
     errors = relative_error(result.loss, truth, result.floor)[~result.evaluated]
+    nested = NestedGrids(landscape.grid)
+    accuracy = landscape.surfaces["accuracy"].reshape(nested.shape)
+    before = result.evaluated & ~result.held_out
+    off = np.abs(nested.fill(accuracy, before, LINEAR) - accuracy)[~result.evaluated]
     return {
         "strategy": f"adaptive {tolerance:g}",
         "points": int(result.evaluated.sum()),
@@ -61,6 +65,7 @@ def adaptive(landscape: Landscape, tolerance: float) -> dict[str, Any]:
         "largest": round(float(errors.max(initial=0.0)), 4),
         "above_tolerance": int((errors > tolerance).sum()),
         "median": round(float(np.median(errors)) if errors.size else 0.0, 6),
+        "accuracy_largest": round(float(off.max(initial=0.0)), 4),
     }
 
 

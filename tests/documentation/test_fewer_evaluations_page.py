@@ -31,17 +31,19 @@ def test_every_command_is_one_the_program_understands(line):
 
 
 def test_every_row_of_the_table_was_measured():
-    rows = re.findall(
-        r"^\|.*\| (\d+) % \| (\d+) \| (\d+) % \| (.*) % \| (.*) % \|$", PAGE, re.MULTILINE
-    )
+    cells = r"(\d+) % \| (\d+) \| (\d+) % \| (.*) % \| (.*) % \| (.*)"
+    rows = re.findall(rf"^\|.*\| {cells} \|$", PAGE, re.MULTILINE)
     measured = [row for row in MEASURED if row["strategy"].startswith("adaptive")]
-    assert len(rows) == len(measured) == 6
-    for (tolerance, points, share, reported, largest), row in zip(rows, measured, strict=True):
+    assert len(rows) == len(measured) == 9
+    for (tolerance, points, share, reported, largest, accuracy), row in zip(
+        rows, measured, strict=True
+    ):
         assert row["strategy"] == f"adaptive {int(tolerance) / 100:g}"
         assert row["points"] == int(points)
         assert round(100 * row["share"]) == int(share)
         # The file has two more digits, and not the last of them.
         assert 100 * row["verified"] == pytest.approx(float(reported), abs=0.0501)
+        assert row["accuracy_largest"] == pytest.approx(float(accuracy), abs=0.00501)
         assert 100 * row["largest"] == pytest.approx(float(largest), abs=0.0501)
 
 
