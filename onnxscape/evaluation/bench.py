@@ -234,6 +234,7 @@ def fastest_on_gpu(bench: Bench, base: Choice, points: int) -> Calibration:
 
 def _few(samples: Samples, size: int, user: UserModel, device: Device) -> Samples:
     """Return the samples of the self-test: the first batch, or enough of it."""
+    size = min(size, samples.prefixes[0])
     if device.kind != "cpu":
         size = user.pieces or min(size, _TESTED_SAMPLES)
     elif user.pieces is not None:
