@@ -148,7 +148,7 @@ def start_engine(
         device,
         threads,
         calibration,
-        evaluator.estimate() if math.isnan(seconds) else seconds,
+        evaluator.estimate() / calibration.chosen.workers if math.isnan(seconds) else seconds,
         bench,
     )
 
