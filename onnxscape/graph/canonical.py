@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Pass = Callable[[ir.Model, Notes], None]
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "native")
-"""Arithmetic of the forward pass: float32, with products of 10 bits on CUDA, in half floats, or
+"""Arithmetic of the forward pass: float32, float32 with products of 10 bits, half floats, or
 every type as it is in the file. All but the last start from the same form, in float32."""
 
 

@@ -1,7 +1,7 @@
-"""Narrowing: the body of a prepared graph computed in float16 or bfloat16, its heads as before.
+"""Narrowing: the body of a prepared graph in float16 or bfloat16, its heads as before.
 
-Weights that move stay in their own type, each with one Cast behind it, so that whoever moves them
-need not know. What an operator does not take in half is computed as before, between Casts.
+Weights that move stay in their own type, each with one Cast behind it, so that whoever moves
+them need not know. What an operator does not take in half is computed as before, and cast.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HALF_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 """What a graph is narrowed to, by precision."""
 
-_LIMITS = {
+_LIMITS: dict[int, tuple[float, float]] = {
     TensorProto.FLOAT16: (65504.0, 2.0**-24),
     TensorProto.BFLOAT16: ((2.0 - 2.0**-7) * 2.0**127, 2.0**-126),
 }
@@ -113,7 +113,15 @@ class _Decisions:
                     (self.wanted.half if half else self.wanted.wide).add(name)
 
     def _decide(self, number: int, node: onnx.NodeProto) -> _Narrow:
-        """Decide about a node; those before it are decided about."""
+        """Decide about a node, once all before it are decided about.
+
+        Args:
+            number: Its place.
+            node: The node.
+
+        Returns:
+            Which of its operands are in half.
+        """
         floats = self._floats(node.input)
         if not floats:
             self._of_whole |= set(self._floats(node.output).values())
@@ -206,7 +214,6 @@ def _rewrite(
     def cast(source: str, target: str, to: int) -> onnx.NodeProto:
         return helper.make_node("Cast", [source], [target], name=f"cast::{target}", to=to)
 
-    nodes: list[onnx.NodeProto] = []
     fixed = []
     for tensor in graph.initializer:
         if tensor.name in wanted.half and tensor.name not in moved:
@@ -216,9 +223,11 @@ def _rewrite(
     constants = {tensor.name for tensor in graph.initializer} - moved
     given = [value.name for value in graph.input]
     given += [tensor.name for tensor in graph.initializer if tensor.name in moved]
-    for name in dict.fromkeys(given):
-        if name in wanted.half and name not in constants:
-            nodes.append(cast(name, name_of(name), half))
+    nodes = [
+        cast(name, name_of(name), half)
+        for name in dict.fromkeys(given)
+        if name in wanted.half and name not in constants
+    ]
     for node, narrow in zip(graph.node, decisions.nodes, strict=True):
         nodes.append(node)
         for at in narrow.inputs:
@@ -250,7 +259,6 @@ def _in_half(tensor: onnx.TensorProto, half: int, name: str) -> onnx.TensorProto
     largest, smallest = _LIMITS[half]
     clipped = np.where(np.isfinite(values), np.clip(values, -largest, largest), values)
     away = np.copysign(np.maximum(np.abs(clipped), smallest), clipped)
-    rounded = np.where(values == 0, clipped, away).astype(
-        helper.tensor_dtype_to_np_dtype(half)
-    )
-    return numpy_helper.from_array(rounded, name)
+    rounded = np.where(values == 0, clipped, away)
+    dtype = helper.tensor_dtype_to_np_dtype(half)
+    return numpy_helper.from_array(rounded.astype(dtype), name)

@@ -1,8 +1,8 @@
 """Element types of a graph's values, from operator schemas: nothing native sees the file.
 
-A type variable that an operator's inputs bind is the type of its outputs as well. Where schemas
-do not tell, what the file declares counts; ONNX Runtime refuses files that declare otherwise
-than is.
+A type variable that an operator's inputs bind is the type of its outputs as well. Where
+schemas do not tell, what the file declares counts; ONNX Runtime refuses files that declare
+what is not so.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     Formal = onnx.defs.OpSchema.FormalParameter
 
-UNKNOWN = TensorProto.UNDEFINED
+UNKNOWN = int(TensorProto.UNDEFINED)
 """Type of a value that is no tensor, or that nothing tells the type of."""
+
+_NAMES = frozenset(TensorProto.DataType.keys())
 
 _NUMBERS = {
     "value_float": TensorProto.FLOAT,
@@ -137,7 +139,7 @@ def _only(formal: Formal) -> int:
         return UNKNOWN
     (text,) = formal.types
     name = text.removeprefix("tensor(").removesuffix(")").upper()
-    return int(TensorProto.DataType.Value(name)) if name in TensorProto.DataType.keys() else 0
+    return int(TensorProto.DataType.Value(name)) if name in _NAMES else UNKNOWN
 
 
 def _by_attribute(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> int:
@@ -150,5 +152,5 @@ def _by_attribute(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> int:
     if "value" in given:
         return int(given["value"].t.data_type)
     if node.op_type == "ConstantOfShape":
-        return TensorProto.FLOAT
+        return int(TensorProto.FLOAT)
     return next((kind for name, kind in _NUMBERS.items() if name in given), UNKNOWN)
