@@ -78,8 +78,8 @@ def evaluate(
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `metrics`, `output`, `class_axis`, `ignore_index`, `label_smoothing`,
             `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
-            `batch_size`, `device`, `threads`, `strategy`, `layout`, `mean`, `std`, `scale`,
-            `data_dir`, `precision`, `weights`.
+            `batch_size`, `device`, `provider`, `threads`, `workers`, `strategy`, `layout`,
+            `mean`, `std`, `scale`, `data_dir`, `precision`, `weights`.
 
     Returns:
         The landscape.

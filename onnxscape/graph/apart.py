@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -31,11 +31,8 @@ def heads_apart(prepared: PreparedModel) -> tuple[PreparedModel, bytes]:
     made = {name for node in heads for name in node.output}
     read = {name for node in heads for name in node.input}
     inputs = [value for value in graph.input if value.name == LABELS]
-    inputs += [
-        _any_shape(value)
-        for value in graph.output
-        if value.name in read and value.name not in made
-    ]
+    wanted = [value for value in graph.output if value.name in read - made]
+    inputs += [_any_shape(value) for value in wanted]
     outputs = [value for value in graph.output if value.name in made]
     constants = [tensor for tensor in graph.initializer if tensor.name in read]
     head = helper.make_model(
@@ -44,17 +41,19 @@ def heads_apart(prepared: PreparedModel) -> tuple[PreparedModel, bytes]:
         ir_version=body.ir_version,
     )
     content: bytes = head.SerializeToString()
-    for field, left in (
-        (graph.node, [n for n in graph.node if not n.name.startswith(PREFIX)]),
-        (graph.input, [v for v in graph.input if v.name != LABELS]),
-        (graph.output, [v for v in graph.output if v.name not in made]),
-    ):
-        kept = [type(item).FromString(item.SerializeToString()) for item in left]
-        del field[:]
-        field.extend(kept)
+    _keep(graph.node, [node for node in graph.node if not node.name.startswith(PREFIX)])
+    _keep(graph.input, [value for value in graph.input if value.name != LABELS])
+    _keep(graph.output, [value for value in graph.output if value.name not in made])
     return replace(prepared, proto=body), content
 
 
 def _any_shape(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     kind = value.type.tensor_type.elem_type or TensorProto.FLOAT
     return helper.make_tensor_value_info(value.name, kind, None)
+
+
+def _keep(field: Any, left: list[Any]) -> None:
+    """Leave only some of the messages in a repeated field."""
+    kept = [type(item).FromString(item.SerializeToString()) for item in left]
+    del field[:]
+    field.extend(kept)

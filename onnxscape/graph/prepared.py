@@ -242,7 +242,7 @@ def rebuilt(
     unknown = values.keys() - form.model.graph.initializers.keys()
     if unknown:
         raise KeyError(f"{file.name} has no tensors {sorted(unknown)}")
-    halves = form.loosened & {"float16", "bfloat16"} and precision == "fp32"
+    halves = form.loosened & {"float16", "bfloat16"} and precision != "native"
     proto = onnx.ModelProto()
     proto.CopyFrom(file.proto)
     if "training" in form.loosened:

@@ -116,7 +116,7 @@ def _register() -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise DeviceError(
-            f"--device openvino cannot be used: ONNX Runtime {ort.__version__} cannot load the "
-            f"OpenVINO plugin ({reason}); install versions of both that fit: "
+            f"--device openvino cannot be used: ONNX Runtime {ort.__version__} cannot load "
+            f"the OpenVINO plugin ({reason}); install versions of both that fit: "
             "pip install -U 'onnxscape[openvino]'"
         ) from error

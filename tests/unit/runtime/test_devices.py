@@ -19,7 +19,9 @@ def gpus(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "cpu:1", "", "cuda:-1"])
 def test_an_unknown_device_is_refused_with_the_known_ones(name):
-    with pytest.raises(DeviceError, match=f"auto, cpu, cuda or cuda:N, got {name!r}"):
+    with pytest.raises(
+        DeviceError, match=f"auto, cpu, openvino, cuda or cuda:N, got {name!r}"
+    ):
         find_device(name)
 
 
