@@ -105,7 +105,7 @@ class Device:
         if self.kind == "openvino":
             return []
         if self.kind == "provider":
-            return [self.provider, "CPUExecutionProvider"]
+            return list(dict.fromkeys([self.provider, "CPUExecutionProvider"]))
         options = {"device_id": str(self.index), **_CUDA_OPTIONS}
         if self.precision == "tf32":
             options["use_tf32"] = "1"
@@ -199,7 +199,8 @@ def _of_provider(name: str) -> Device:
     """Return the device of an execution provider that has no name of its own here.
 
     Raises:
-        DeviceError: If ONNX Runtime does not have it, or it goes by another name.
+        DeviceError: If ONNX Runtime does not have it, cannot start it, or knows it by the name
+            of a device.
     """
     device, _ = device_of(name)
     if device != "auto":
@@ -211,7 +212,28 @@ def _of_provider(name: str) -> Device:
             f"ONNX Runtime {ort.__version__} has no --provider {name!r}, only "
             f"{', '.join(others) or 'those of --device'}; install a build of it that has"
         )
-    return Device("provider", 0, _processor(), other=name)
+    # What goes wrong with it is raised; it would be written to stderr as well.
+    ort.set_default_logger_severity(4)
+    device = Device("provider", 0, _processor(), other=name)
+    problem = _provider_problem(device)
+    if problem is not None:
+        raise DeviceError(
+            f"--provider {name} cannot be used: {problem}; install what it needs, or use "
+            "--device cpu"
+        )
+    return device
+
+
+def _provider_problem(device: Device) -> str | None:
+    """Return why a provider cannot be used; None if it can."""
+    try:
+        session = ort.InferenceSession(
+            _tiny_model(), _silent(), providers=device.providers(), enable_fallback=False
+        )
+    except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
+        return f"ONNX Runtime could not start it ({_cuda_failure(error)})"
+    there = device.provider in session.get_providers()
+    return None if there else "ONNX Runtime could not load its libraries"
 
 
 def usable_cores() -> int:
