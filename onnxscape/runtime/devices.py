@@ -202,9 +202,9 @@ def _of_provider(name: str) -> Device:
         DeviceError: If ONNX Runtime does not have it, cannot start it, or knows it by the name
             of a device.
     """
-    device, _ = device_of(name)
-    if device != "auto":
-        raise DeviceError(f"--provider {name} is asked for with --device {device}")
+    own, _ = device_of(name)
+    if own != "auto":
+        raise DeviceError(f"--provider {name} is asked for with --device {own}")
     there = ort.get_available_providers()
     if name not in there:
         others = [other for other in there if device_of(other)[0] == "auto"]
