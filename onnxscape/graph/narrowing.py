@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxscape.graph.half_kernels import computes_in_half
 from onnxscape.graph.heads.builder import PREFIX
+from onnxscape.graph.opset_raising import HEAVY
 from onnxscape.graph.value_types import bodies, formals, schema_of, value_types
 
 if TYPE_CHECKING:
@@ -173,7 +174,10 @@ class _Decisions:
     def _only_to_whole_numbers(
         self, nodes: Sequence[onnx.NodeProto], kept: AbstractSet[str]
     ) -> set[int]:
-        """Return the nodes whose floats are read for nothing but whole numbers."""
+        """Return the nodes whose floats are read for nothing but whole numbers.
+
+        Where activations are rounded to whole numbers, layers before that are none of them.
+        """
         readers: dict[str, set[int]] = {}
         for number, node in enumerate(nodes):
             for name in node.input:
@@ -185,8 +189,12 @@ class _Decisions:
             if node.op_type == "Cast" and not outputs:
                 if self._floats(node.input):
                     found.add(number)
-            elif outputs and all(
-                name not in kept and readers.get(name, {-1}) <= found for name in outputs
+            elif (
+                outputs
+                and node.op_type not in HEAVY
+                and all(
+                    name not in kept and readers.get(name, {-1}) <= found for name in outputs
+                )
             ):
                 found.add(number)
         return found

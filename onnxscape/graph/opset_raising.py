@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NEWEST = 22
 """Operator set up to which changes are vetted: convolutions take bfloat16 from it on."""
 
-_HEAVY = frozenset(
+HEAVY = frozenset(
     {"Conv", "ConvTranspose", "DeformConv", "Einsum", "Gemm", "GRU", "LSTM", "MatMul", "RNN"}
 )
 """Operators that take the time: without them in a narrow type nothing is gained."""
@@ -144,7 +144,7 @@ def _own(nodes: Iterator[ir.Node]) -> Iterator[ir.Node]:
 
 def _first_with(op: str, version: int, half: str) -> int:
     """Return the operator set from which a heavy operator takes a type; else the one given."""
-    if op not in _HEAVY:
+    if op not in HEAVY:
         return version
     for candidate in (version, *_versions(op, version, NEWEST)):
         schema = onnx.defs.get_schema(op, candidate)

@@ -198,7 +198,8 @@ def prepare(
     ]
     tensors = {slot.tensor for slot in slots}
     if precision in HALF_TYPES:
-        proto = narrowed(proto, precision, tensors)
+        with broken_graphs_refused():
+            proto = narrowed(proto, precision, tensors)
     _raw(proto, tensors)
     return PreparedModel(proto, tuple(slots), head, len(folded), batch)
 

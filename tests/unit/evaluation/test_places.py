@@ -41,10 +41,13 @@ def provider(monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", ["constant", "overriding", "in-graph", "shared"])
-def test_half_precision_goes_all_the_way(run, halves_on_the_cpu, strategy, tmp_path):
+def test_half_precision_goes_all_the_way(run, recorder, halves_on_the_cpu, strategy):
     exact = run(device="cpu").landscape
     output = {"restart": True}
-    halves = run(device="cpu", precision="fp16", strategy=strategy, output=output).landscape
+    observer = recorder()
+    report = run(observer, device="cpu", precision="fp16", strategy=strategy, output=output)
+    halves = report.landscape
+    assert ", fp16" in observer.outlines[0].device
     np.testing.assert_allclose(halves.loss, exact.loss, rtol=1e-2, atol=1e-3)
     assert (halves.loss != exact.loss).any()
     assert halves.spec.precision == "fp16"

@@ -200,6 +200,24 @@ def test_floats_that_only_become_whole_numbers_stay_float32(analysed, make_model
     assert inputs_of(narrow, "Gather") == inputs_of(narrow, "MatMul") == {FLOAT16}
 
 
+def test_a_layer_before_rounded_activations_is_in_half(analysed, make_model):
+    model = make_model(
+        [
+            node("MatMul", ["x", "w"], "a"),
+            node("Floor", ["a"], "f"),
+            node("Cast", ["f"], "whole", to=TensorProto.INT32),
+            node("Cast", ["whole"], "b", to=TensorProto.FLOAT),
+            node("MatMul", ["b", "v"], "y"),
+        ],
+        {"x": ["n", 4]},
+        {"y": ["n", 2]},
+        {"w": tensor(4, 3), "v": tensor(3, 2)},
+    )
+    narrow = analysed(model).prepared(loss="mse", precision="fp16").proto
+    assert inputs_of(narrow, "MatMul") == {FLOAT16}
+    assert inputs_of(narrow, "Floor") == {TensorProto.FLOAT}
+
+
 def test_what_an_operator_does_not_take_in_half_is_computed_as_before(analysed, make_model):
     model = make_model(
         [

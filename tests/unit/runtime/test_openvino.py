@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+import onnxscape as ox
 from onnxscape.errors import DeviceError
 from onnxscape.runtime import openvino, sessions
 from onnxscape.runtime.devices import Device, find_device
@@ -146,3 +147,25 @@ def test_a_processor_with_amx_is_told_of_where_it_pays(monkeypatch, there):
     assert openvino.advice(0.1) is None  # making sessions would take longer
     monkeypatch.setattr(Path, "read_text", lambda _path: "flags\t: fpu sse amx_int8\n")
     assert openvino.advice(10.0) is None
+
+
+# --- on a processor that it supports ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def processor():
+    """Skips where the plugin, or a processor of its kind, is missing."""
+    try:
+        return find_device("openvino")
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("precision", "rtol"), [("fp32", 1e-4), ("bf16", 2e-2)])
+def test_surfaces_are_the_cpus(processor, precision, rtol):
+    options = {"grid": "3x3", "radius": 0.5, "samples": 300}
+    model = Path(__file__).parents[3] / "models" / "digits_cnn.onnx"
+    expected = ox.evaluate(model, "digits", device="cpu", **options)
+    ours = ox.evaluate(model, "digits", device="openvino", precision=precision, **options)
+    np.testing.assert_allclose(ours.loss, expected.loss, rtol=rtol, atol=rtol / 10)
+    assert ours.plan.provider == openvino.PROVIDER
