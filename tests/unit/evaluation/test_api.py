@@ -213,7 +213,7 @@ def test_an_unknown_option_is_refused(evaluate, name):
         ({"seed": 2**32}, "seed from 0 to 4294967295"),
         ({"batch_size": 0}, "batch size of at least 1, got 0"),
         ({"threads": 0}, "from 1 to .* threads on this machine, got 0"),
-        ({"strategy": "fast"}, "--strategy constant or overriding"),
+        ({"strategy": "fast"}, "--strategy constant, overriding"),
         ({"store": "."}, "need out"),
         ({"save_directions": "d.h5"}, "need out"),
     ],
