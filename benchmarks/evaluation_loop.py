@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--grid", default="9x9")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--block", type=int, default=3, help="points per interleaved block")
+    parser.add_argument("--block", type=int, default=6, help="points per interleaved block")
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()
 
@@ -66,7 +66,9 @@ def main() -> None:
     inputs = resolve(request, observer)
     engine = start_engine(inputs, None, observer)
     bare = ort.InferenceSession(
-        inputs.file.content, session_options(engine.threads), providers=engine.device.providers
+        inputs.file.content,
+        session_options(engine.threads),
+        providers=engine.device.providers(),
     )
     size = engine.plan.batch
     batches = [
@@ -89,8 +91,8 @@ def main() -> None:
         for _ in block:
             forward()
         middle = time.perf_counter()
-        for point in block:
-            engine.evaluator.evaluate(point.alpha, point.beta)
+        for _ in engine.evaluate(block):
+            pass
         end = time.perf_counter()
         bare_seconds += middle - begin
         loop_seconds += end - middle
@@ -113,6 +115,7 @@ def main() -> None:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "strategy": engine.plan.strategy,
+        "shared_out": engine.calibration.chosen.sharing,
         "batch": size,
         "bare_seconds": round(bare_seconds, 3),
         "loop_seconds": round(loop_seconds, 3),

@@ -14,12 +14,23 @@ from fixture_truth import Truth
 from hypothesis import settings
 from onnx import helper, numpy_helper
 
+from onnxscape.runtime import calibration_cache
+
 REFERENCE = Path(__file__).parent / "reference"
 
 # The same examples in every run; `--hypothesis-profile=search` looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_calibrations(tmp_path_factory):
+    """Keeps what calibration finds away from the user's own."""
+    folder = tmp_path_factory.mktemp("calibrations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration_cache, "cache_file", lambda: folder / "calibration.json")
+        yield
 
 
 @pytest.fixture(scope="session")

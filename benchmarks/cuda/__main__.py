@@ -88,6 +88,7 @@ def _run_child(name: str, limit: float, options: argparse.Namespace) -> None:
 
 
 def _run_here(name: str, options: argparse.Namespace) -> None:
+    sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # of `common`
     from measuring import Results, Setting
 
     setting = Setting(

@@ -45,7 +45,7 @@ def device(setting: Setting, results: Results) -> None:
         with results.attempt(f"{name}, the product's options"):
             session = ort.InferenceSession(
                 model.SerializeToString(),
-                providers=find_device(setting.device).providers,
+                providers=find_device(setting.device).providers(),
             )
             narrow = {key: value.astype(np.float32) for key, value in feeds.items()}
             error = np.linalg.norm(session.run(None, narrow)[0] - exact)

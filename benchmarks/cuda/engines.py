@@ -125,7 +125,46 @@ class Bare:
         self._runs.run()
 
 
-class Resident:
+class _Moving:
+    """A session whose weights change from point to point, and what is read of each point."""
+
+    def __init__(
+        self,
+        case: Case,
+        place: Place,
+        batch: int,
+        model: onnx.ModelProto,
+        inputs: Mapping[str, ort.OrtValue],
+        options: Mapping[str, str] | None,
+        disabled: Sequence[str],
+        *,
+        wait: bool = False,
+        captured: bool = False,
+    ) -> None:
+        self._case = case
+        capture = {"enable_cuda_graph": "1"} if captured else {}
+        self._runs = Runs(
+            open_session(
+                model.SerializeToString(),
+                place,
+                {**(options or {}), **capture},
+                disabled=disabled,
+            ),
+            place,
+            cut(case, place, batch),
+            inputs,
+            per_sample(case, batch),
+            captured=captured,
+            wait=wait,
+        )
+
+    def _losses(self) -> np.ndarray:
+        self._runs.run()
+        self._runs.read(self._case.hit)
+        return self._runs.read(self._case.loss).ravel()
+
+
+class Resident(_Moving):
     """Weights, directions and data on the device; a small session writes the weights."""
 
     def __init__(
@@ -140,32 +179,27 @@ class Resident:
         captured: bool = False,
         narrow: str | None = None,
     ) -> None:
-        self._case = case
-        options = dict(options or {})
         weights = {w.tensor: place.empty(w.theta.shape, np.float32) for w in case.weights}
         self._mover = Mover(case, place, weights)
         model = graphs.overridable(case, batch)
         if narrow is not None:
             graphs.narrowed(model, narrow)
-        if captured:
-            options["enable_cuda_graph"] = "1"
-        session = open_session(model.SerializeToString(), place, options, disabled=disabled)
-        self._runs = Runs(
-            session,
+        super().__init__(
+            case,
             place,
-            cut(case, place, batch),
+            batch,
+            model,
             weights,
-            per_sample(case, batch),
-            captured=captured,
+            options,
+            disabled,
             wait=wait,
+            captured=captured,
         )
 
     def point(self, alpha: float, beta: float) -> np.ndarray:
         """Return the losses, with weights moved by a session of their own."""
         self._mover.move(alpha, beta)
-        self._runs.run()
-        self._runs.read(self._case.hit)
-        return self._runs.read(self._case.loss).ravel()
+        return self._losses()
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """Return what a point consists of, to be timed by itself."""
@@ -199,7 +233,7 @@ class Mover:
         self._session.run_with_iobinding(self._binding)
 
 
-class InGraph:
+class InGraph(_Moving):
     """One session that computes its weights itself, in every batch anew."""
 
     def __init__(
@@ -212,30 +246,18 @@ class InGraph:
         *,
         captured: bool = False,
     ) -> None:
-        self._case = case
-        options = dict(options or {})
-        if captured:
-            options["enable_cuda_graph"] = "1"
-        model = graphs.in_graph(case, batch).SerializeToString()
-        session = open_session(model, place, options, disabled=disabled)
         names = (graphs.ALPHA, graphs.BETA)
         self._steps = {name: place.buffer(np.zeros(1)) for name in names}
-        self._runs = Runs(
-            session,
-            place,
-            cut(case, place, batch),
-            self._steps,
-            per_sample(case, batch),
-            captured=captured,
+        model = graphs.in_graph(case, batch)
+        super().__init__(
+            case, place, batch, model, self._steps, options, disabled, captured=captured
         )
 
     def point(self, alpha: float, beta: float) -> np.ndarray:
         """Return the losses, with weights moved in the graph."""
         for buffer, step in zip(self._steps.values(), (alpha, beta), strict=True):
             buffer.update_inplace(np.array([step]))
-        self._runs.run()
-        self._runs.read(self._case.hit)
-        return self._runs.read(self._case.loss).ravel()
+        return self._losses()
 
 
 class Accumulating:
@@ -305,13 +327,15 @@ class ConstantSession:
         return runs.read(self._case.loss).ravel()
 
 
-class Today:
-    """The product's own evaluator."""
+class Product:
+    """The product's own evaluator of a strategy."""
 
-    def __init__(self, case: Case, place: Place, batch: int) -> None:
+    def __init__(
+        self, case: Case, place: Place, batch: int, strategy: str = "overriding"
+    ) -> None:
         from onnxscape.core.samples import Samples
         from onnxscape.runtime.devices import find_device
-        from onnxscape.runtime.overriding_inputs import OverridingInputs
+        from onnxscape.runtime.strategies import STRATEGIES
 
         samples = Samples(
             inputs={case.input: case.x},
@@ -320,7 +344,7 @@ class Today:
             name="images",
             digest="",
         )
-        self._evaluator = OverridingInputs(
+        self._evaluator = STRATEGIES[strategy](
             case.prepared,
             samples,
             case.delta,

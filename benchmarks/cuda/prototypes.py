@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from common.watch import Watch
 from engines import (
     CAPTURABLE,
     Accumulating,
@@ -16,8 +15,8 @@ from engines import (
     ConstantSession,
     Engine,
     InGraph,
+    Product,
     Resident,
-    Today,
 )
 from measuring import (
     POINTS,
@@ -39,7 +38,10 @@ ROUNDS = 5
 
 UNCAPTURED: Makers = {
     "bare": Bare,
-    "today": Today,
+    "today": Product,
+    "product, resident": lambda *a: Product(*a, "resident"),
+    "product, in graph": lambda *a: Product(*a, "in-graph"),
+    "product, shared": lambda *a: Product(*a, "shared"),
     "resident": Resident,
     "in graph": InGraph,
     "accumulating": Accumulating,
@@ -54,6 +56,7 @@ CAPTURED: Makers = {
     "resident": Resident,
     "resident, unfused": lambda *a: Resident(*a, disabled=CAPTURABLE),
     "captured": lambda *a: Resident(*a, disabled=CAPTURABLE, captured=True),
+    "product, captured": lambda *a: Product(*a, "captured"),
     "captured, in graph": lambda *a: InGraph(*a, disabled=CAPTURABLE, captured=True),
     "captured, waiting": lambda *a: Resident(
         *a, disabled=CAPTURABLE, captured=True, wait=True
@@ -180,7 +183,9 @@ def whole(setting: Setting, results: Results) -> None:
     place = Place(setting.device)
     makers: Makers = {
         "resident": Resident,
-        "today": lambda c, p, _: Today(c, p, min(1024, samples)),
+        "product, resident": lambda *a: Product(*a, "resident"),
+        "product, captured": lambda *a: Product(*a, "captured"),
+        "today": lambda c, p, _: Product(c, p, min(1024, samples)),
         "resident, tf32": lambda *a: Resident(*a, {"use_tf32": "1"}),
         "resident, float16": lambda *a: Resident(*a, narrow="float16"),
         "resident, bfloat16": lambda *a: Resident(*a, narrow="bfloat16"),
@@ -205,51 +210,3 @@ def whole(setting: Setting, results: Results) -> None:
                 **watch.stop(),
             )
             del engine
-
-
-class Watch:
-    """Asks `nvidia-smi` five times a second until it is stopped."""
-
-    FIELDS = (
-        "utilization.gpu",
-        "utilization.memory",
-        "clocks.sm",
-        "power.draw",
-        "memory.used",
-    )
-
-    def __init__(self, device: str) -> None:
-        self._process = None
-        self._lines: list[str] = []
-        if device == "cuda":
-            query = f"--query-gpu={','.join(self.FIELDS)}"
-            self._process = subprocess.Popen(
-                ["nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "200"],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            self._reader = threading.Thread(target=self._read, daemon=True)
-            self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        self._lines.extend(self._process.stdout)
-
-    def stop(self) -> dict[str, float]:
-        """Return the medians."""
-        if self._process is None:
-            return {}
-        self._process.terminate()
-        self._process.wait(10)
-        self._reader.join(5)
-        rows = []
-        for line in self._lines:
-            try:
-                rows.append([float(value) for value in line.split(",")])
-            except ValueError:
-                continue
-        rows = [row for row in rows if len(row) == len(self.FIELDS)]
-        if not rows:
-            return {}
-        return dict(zip(self.FIELDS, np.median(rows, axis=0).tolist(), strict=True))

@@ -23,6 +23,7 @@ from onnxscape.evaluation.run import run_to_file
 from onnxscape.plots import save_all
 from onnxscape.runtime.strategies import STRATEGIES
 from onnxscape_cli.exit_status import DONE, INTERRUPTED
+from onnxscape_cli.fewer_options import fewer_options
 from onnxscape_cli.model_options import model_options
 from onnxscape_cli.sections import SectionedCommand, section
 from onnxscape_cli.terminal import Terminal, duration
@@ -50,13 +51,15 @@ def _numbers(
 def _samples(
     _context: click.Context, _parameter: click.Parameter, text: str | None
 ) -> int | str | None:
-    """Read a number or `all`."""
-    if text is None or text == "all":
+    """Read a number, `all` or `auto`."""
+    if text is None or text in {"all", "auto"}:
         return text
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"expected --samples as a number or 'all', got {text!r}") from None
+        raise UsageError(
+            f"expected --samples as a number, 'all' or 'auto', got {text!r}"
+        ) from None
 
 
 _data = section("Data")
@@ -77,7 +80,10 @@ _output = section("Output")
 )
 @_data("--split", metavar="NAME", default="train", show_default=True, help="train or test.")
 @_data(
-    "--samples", metavar="N|all", callback=_samples, help="How many to use.  [default: 1000]"
+    "--samples",
+    metavar="N|all|auto",
+    callback=_samples,
+    help="How many to use; auto: see --stderr.  [default: 1000]",
 )
 @_data("--layout", metavar="NAME", help="Axes of images in the data: NCHW, NHWC or flat.")
 @_data(
@@ -159,6 +165,7 @@ _output = section("Output")
 @_direction("--directions", type=click.Path(path_type=Path), help="Use those of this file.")
 @_direction("--save-directions", type=click.Path(path_type=Path), help="Write them here.")
 @model_options
+@fewer_options
 @_run(
     "--device",
     metavar="NAME",
@@ -316,13 +323,15 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
             f"clamped     {center[CLAMPED]:.0f} of {landscape.provenance.get('samples', '?')} "
             "samples at the center: probability 0, taken as 1e-45"
         )
-    loss = landscape.loss[landscape.evaluated]
+    loss = landscape.loss[landscape.known]
     finite = loss[[math.isfinite(value) for value in loss]]
     if finite.size:
         text = f"grid        loss {finite.min():.4g} to {finite.max():.4g}"
         if finite.size < loss.size:
             text += f"; {loss.size - finite.size} points are not finite"
         terminal.note(text)
+    if landscape.interpolation is not None:
+        terminal.note(f"points      {landscape.interpolation}")
     if report.computed:
         seconds = report.seconds["evaluation"]
         rate = report.computed / max(seconds, 1e-9)
@@ -337,6 +346,7 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
 def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list[str]) -> None:
     landscape = report.landscape
     finite = landscape.loss[np.isfinite(landscape.loss)]
+    interpolation = landscape.interpolation
     values: dict[str, Any] = {
         "out": str(path),
         "pictures": [str(picture) for picture in pictures],
@@ -344,7 +354,8 @@ def _print_json(path: Path, report: Report, pictures: list[Path], warnings: list
         "points": report.computed + report.reused,
         "points_computed": report.computed,
         "points_reused": report.reused,
-        "points_not_finite": int(landscape.evaluated.sum()) - finite.size,
+        "points_not_finite": int(landscape.known.sum()) - finite.size,
+        "interpolation": interpolation and interpolation.to_dict(),
         "loss_min": _finite(finite.min(initial=math.inf)),
         "loss_max": _finite(finite.max(initial=-math.inf)),
         "center_loss": _finite(landscape.center.get("loss")),

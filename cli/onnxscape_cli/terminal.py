@@ -96,6 +96,9 @@ class Terminal:
             f"{outline.points - 1} and the center" if outline.center_apart else outline.points
         )
         seconds = duration(left * outline.seconds_per_point)
+        most = "at most " if outline.at_most else ""
+        fewer = "at most " if outline.growing else ""
+        each = duration(outline.seconds_per_point)
         rows = {
             "model": f"{outline.model}: {_counted(outline.moved, 'tensor')} of "
             f"{outline.elements:,} values {'moves' if outline.moved == 1 else 'move'}, "
@@ -103,11 +106,11 @@ class Terminal:
             "directions": outline.directions,
             "loss": outline.loss,
             "data": outline.data,
-            "samples": f"{outline.samples} of {outline.population}",
-            "points": f"{points}{reused}",
+            "samples": f"{fewer}{outline.samples} of {outline.population}",
+            "points": f"{most}{points}{reused}",
             "device": outline.device,
             "strategy": outline.strategy,
-            "estimate": f"{seconds} ({duration(outline.seconds_per_point)} per point)",
+            "estimate": f"{most or fewer}{seconds} ({each} per point)",
         }
         for name, text in rows.items():
             click.echo(f"{name:<10}  {text}", err=self._err)

@@ -194,6 +194,16 @@ class Grid:
             row = column = -1
         return Point(row, column, 0.0, 0.0)
 
+    def levels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return in which round of bisection each row and each column is reached.
+
+        Returns:
+            [n_beta] and [n_alpha], from 0; the level of a point is the higher of its two. A
+            line has one level 0 along the axis it does not have.
+        """
+        rows, columns = (1 if axis is None else axis.num for axis in (self.y, self.x))
+        return _bisection_levels(rows), _bisection_levels(columns)
+
     def points(self) -> Iterator[Point]:
         """Yield every point once, coarse to fine.
 
@@ -205,7 +215,7 @@ class Grid:
         """
         alphas = np.zeros(1) if self.x is None else self.x.coordinates()
         betas = np.zeros(1) if self.y is None else self.y.coordinates()
-        level = np.maximum.outer(_bisection_levels(betas.size), _bisection_levels(alphas.size))
+        level = np.maximum.outer(*self.levels())
         for flat in np.argsort(level, axis=None, kind="stable"):
             row, column = divmod(int(flat), alphas.size)
             yield Point(row, column, float(alphas[column]), float(betas[row]))

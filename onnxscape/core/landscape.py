@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxscape.core.grid import Grid
+    from onnxscape.core.interpolation import Interpolation
     from onnxscape.core.plan import Plan
     from onnxscape.core.spec import EvalSpec
 
@@ -27,13 +28,15 @@ class Landscape:
         grid: Where the metrics were evaluated.
         surfaces: Metric name to values, float64 [n_beta, n_alpha] ([n] on a line). `loss` is
             always there; `accuracy` is a fraction. A non-finite loss is data; a point not
-            evaluated is NaN too, with `evaluated` False.
+            evaluated is NaN too, with `evaluated` False, unless it was interpolated.
         evaluated: bool, shaped like the surfaces.
         center: Metric name to its value at alpha = beta = 0, on the grid or not. Empty if the
             center was not reached before an interrupt.
         spec: What defines the numbers; None for surfaces that came from elsewhere.
         plan: What defines their bits; None likewise.
         provenance: For people: names of model and data, versions, machine, times.
+        interpolation: How the points that were not evaluated got their values, and what is
+            known of their error; None if they have none.
     """
 
     grid: Grid
@@ -43,6 +46,7 @@ class Landscape:
     spec: EvalSpec | None = None
     plan: Plan | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    interpolation: Interpolation | None = None
 
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in reversed(self.grid.shape))
@@ -55,8 +59,13 @@ class Landscape:
 
     @property
     def complete(self) -> bool:
-        """Whether every point of the grid was evaluated."""
-        return bool(self.evaluated.all())
+        """Whether every point of the grid has its value: evaluated, or interpolated."""
+        return bool(self.known.all())
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Where values are no gaps: all points after an interpolation, else the evaluated."""
+        return self.evaluated if self.interpolation is None else self.evaluated | True
 
     @property
     def loss(self) -> NDArray[np.float64]:

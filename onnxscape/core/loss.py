@@ -74,6 +74,15 @@ def metrics_of(loss: str) -> tuple[str, ...]:
     return (ACCURACY, ERROR) if loss in {"bce", "bce-with-logits"} else ()
 
 
+def is_fraction(metric: str) -> bool:
+    """Return whether a built-in metric lies between 0 and 1.
+
+    Args:
+        metric: Name of a metric.
+    """
+    return metric in {ACCURACY, TOP5, ERROR}
+
+
 def is_clamped(loss: str) -> bool:
     """Return whether a loss is a logarithm of probabilities that can underflow to 0.
 

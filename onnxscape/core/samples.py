@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,42 @@ class TensorSignature:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """How many samples a point takes: as many as its standard error asks for.
+
+    Attributes:
+        stderr: Largest standard error of the loss.
+        first: Samples to begin with.
+    """
+
+    stderr: float
+    first: int = 128
+
+    def prefixes(self, total: int) -> list[int]:
+        """Return after how many samples to look: the first ones, twice as many, ..., all.
+
+        Args:
+            total: Number of samples there are.
+        """
+        ends = []
+        end = self.first
+        while end < total:
+            ends.append(end)
+            end *= 2
+        return [*ends, total]
+
+    def enough(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether no more samples are wanted.
+
+        A mean that is not finite stays so, whatever is added to it.
+
+        Args:
+            metrics: Of the samples so far.
+        """
+        return metrics["loss_stderr"] < self.stderr or not math.isfinite(metrics["loss"])
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """The samples of one landscape, ready to be fed, in evaluation order.
 
@@ -54,6 +91,7 @@ class Samples:
         weights: float64 [samples], finite, none negative, not all zero; None if all samples
             count the same.
         constants: Per model input without axes its value [], fed with every batch.
+        growth: How many of them a point takes; None for all.
     """
 
     inputs: Mapping[str, NDArray[np.generic]]
@@ -64,6 +102,12 @@ class Samples:
     preprocessing: Mapping[str, object] = field(default_factory=dict)
     weights: NDArray[np.float64] | None = None
     constants: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    growth: Growth | None = None
+
+    @property
+    def prefixes(self) -> list[int]:
+        """Numbers of samples after which a point may be finished, all of them last."""
+        return [len(self)] if self.growth is None else self.growth.prefixes(len(self))
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

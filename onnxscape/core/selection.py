@@ -14,6 +14,9 @@ from onnxscape.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from onnxscape.core.direction import Ignore
 
 
@@ -30,6 +33,24 @@ class Overrides:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     filter_axis: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spare:
+    """How a tensor moves that is no weight, once the user includes it.
+
+    Attributes:
+        noise_key: Number of its noise stream.
+        layout: How its elements form filters, where its operator has filters there; None for
+            filters along the first axis, as in the reference implementation.
+        filter_axis: Axis of the tensor that counts those of the layout, as in `Parameter`.
+        signs: float64 [filters], as in `Parameter`.
+    """
+
+    noise_key: int
+    layout: FilterLayout | None = None
+    filter_axis: int | None = None
+    signs: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +96,14 @@ def perturbed(parameter: Parameter, ignore: Ignore) -> Verdict:
 
 
 def overridden(
-    parameters: Sequence[Parameter], spare_keys: Mapping[str, int], overrides: Overrides
+    parameters: Sequence[Parameter], spares: Mapping[str, Spare], overrides: Overrides
 ) -> tuple[Parameter, ...]:
     """Apply the user's word to the parameters.
 
     Args:
         parameters: What was found in the model.
-        spare_keys: Name to the number of the noise stream that a tensor gets which is no
-            weight but is to be moved like one.
+        spares: Name of each tensor that is neither weight nor statistic to how it moves if it
+            is included.
         overrides: What the user says.
 
     Returns:
@@ -101,7 +122,7 @@ def overridden(
         if name in excluded:
             parameter = replace(parameter, choice=Choice.EXCLUDED, pattern=excluded[name])  # noqa: PLW2901
         elif name in included and parameter.role not in {Role.WEIGHT, Role.STATISTIC}:
-            parameter = _included(parameter, included[name], spare_keys[name])  # noqa: PLW2901
+            parameter = _included(parameter, included[name], spares[name])  # noqa: PLW2901
         result.append(parameter)
     axes = dict(overrides.filter_axis)
     _refuse_unknown("--filter-axis", axes, [p.name for p in parameters])
@@ -157,19 +178,22 @@ def _refuse_statistics(patterns: Iterable[str], parameters: Sequence[Parameter])
             )
 
 
-def _included(parameter: Parameter, pattern: str, key: int) -> Parameter:
-    """Return the tensor as one that moves like a weight; axis 0 as in the reference."""
-    shape = parameter.shape
-    many = len(shape) >= 2
-    return replace(
-        parameter,
-        choice=Choice.INCLUDED,
-        pattern=pattern,
-        filter_axis=0 if many else None,
-        layout=FilterLayout.along(shape, (0,)) if many else _one_filter(parameter),
-        noise_key=key,
-        signs=None,
+def _included(parameter: Parameter, pattern: str, spare: Spare) -> Parameter:
+    """Return the tensor as one that moves like a weight."""
+    parameter = replace(
+        parameter, choice=Choice.INCLUDED, pattern=pattern, noise_key=spare.noise_key
     )
+    if spare.layout is not None:
+        return replace(
+            parameter,
+            layout=spare.layout,
+            filter_axis=spare.filter_axis,
+            signs=spare.signs,
+        )
+    shape = parameter.shape
+    if len(shape) < 2:
+        return replace(parameter, layout=_one_filter(parameter), filter_axis=None)
+    return replace(parameter, layout=FilterLayout.along(shape, (0,)), filter_axis=0)
 
 
 def _one_filter(parameter: Parameter) -> FilterLayout:

@@ -51,6 +51,11 @@ class EvalSpec:
         filter_axis: Name of a tensor to the axis chosen to count its filters, likewise.
         precision: Arithmetic of the forward pass.
         scheme: Version of the rules for randomness.
+        tolerance: Largest relative error of interpolated losses; None if every point is
+            evaluated. Left out of the JSON where it is None: specs from before it was there
+            stay what they are.
+        stderr: Standard error of the loss below which a point takes no more samples; None if
+            all points take all. Left out likewise.
     """
 
     model: str
@@ -78,11 +83,16 @@ class EvalSpec:
     huber_delta: float = 1.0
     precision: str = "fp32"
     scheme: int = 1
+    tolerance: float | None = None
+    stderr: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         grid = values.pop("grid")
+        for name in _LEFT_OUT:
+            if values[name] is None:
+                del values[name]
         for name in ("preprocessing", "metric_files", "filter_axis"):
             values[name] = json.loads(json.dumps(dict(values[name])))
         for name in ("metrics", "include", "exclude"):
@@ -145,12 +155,19 @@ class EvalSpec:
         Returns:
             For each differing field `name (this one's value, not the other's)`.
         """
-        mine, theirs = self.to_dict(), other.to_dict()
+        mine, theirs = (
+            {name: values.get(name) for name in values | dict.fromkeys(_LEFT_OUT)}
+            for values in (self.to_dict(), other.to_dict())
+        )
         return [
             f"{name} ({_short(name, mine[name])}, not {_short(name, theirs[name])})"
             for name in mine
             if mine[name] != theirs[name]
         ]
+
+
+_LEFT_OUT = ("tolerance", "stderr")
+"""Fields that the JSON does not mention where they are None."""
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
@@ -178,6 +195,8 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "huber_delta": (int, float),
     "precision": str,
     "scheme": int,
+    "tolerance": (int, float, NoneType),
+    "stderr": (int, float, NoneType),
 }
 """JSON type of each field but the axes."""
 

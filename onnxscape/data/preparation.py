@@ -42,6 +42,7 @@ def prepare_samples(
     next_token: bool = False,
     weights: bool = True,
     samples: int | None = 1000,
+    shuffled: bool = False,
     layout: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -65,6 +66,7 @@ def prepare_samples(
             `y` or from the input tokens; `ignore_index` is -100 then if it is None.
         weights: Whether the samples have the weights that the data holds, or all count alike.
         samples: Number of samples to use; None for all.
+        shuffled: Whether all of them come in the order of the permutation as well.
         layout: Layout of the data: `NCHW`, `NHWC`, `flat`; None where shapes tell.
         mean: One number, or one per channel, subtracted after scaling.
         std: Likewise, divided by after that.
@@ -93,7 +95,7 @@ def prepare_samples(
     for name, array in match.arrays.items():
         _check_finite(array, match.fields[name], dataset.name)
     digest = dataset.digest()
-    chosen = subset_indices(digest, len(dataset), samples)
+    chosen = subset_indices(digest, len(dataset), samples, shuffled=shuffled)
     ready = wanted.of(dataset, inputs, match, chosen)
     counts = match.weights if weights else None
     if counts is not None:
@@ -146,7 +148,8 @@ def _array(
     # The chosen samples of one input, as it is fed.
     name = signature.name
     array = match.arrays[name]
-    taken = array if len(chosen) == len(array) else array[chosen]
+    as_they_are = len(chosen) == len(array) and (chosen == np.arange(len(array))).all()
+    taken = array if as_they_are else array[chosen]
     return apply(taken, arrangement, applied[name], signature, field=match.fields[name])
 
 

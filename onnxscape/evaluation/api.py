@@ -79,7 +79,8 @@ def evaluate(
             `metrics`, `output`, `class_axis`, `ignore_index`, `label_smoothing`,
             `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
             `batch_size`, `device`, `provider`, `threads`, `workers`, `strategy`, `layout`,
-            `mean`, `std`, `scale`, `data_dir`, `precision`, `weights`.
+            `mean`, `std`, `scale`, `data_dir`, `precision`, `weights`, `adaptive`,
+            `tolerance`, `stderr`.
 
     Returns:
         The landscape.

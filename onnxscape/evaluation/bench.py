@@ -202,7 +202,7 @@ def shared_out(
         or (base.threads == 1 and not overlapping)
     ):
         return Calibration(chosen=base, reason="by rule: there is no other way")
-    most = _room(bench.prepared)
+    most = min(_room(bench.prepared), max(base.threads, 2))
     return remembered(
         {
             **bench.circumstances(base),
@@ -244,6 +244,7 @@ def fastest_on_gpu(bench: Bench, base: Choice, points: int) -> Calibration:
 
 def _few(samples: Samples, size: int, user: UserModel, device: Device) -> Samples:
     """Return the samples of the self-test: the first batch, or enough of it."""
+    size = min(size, samples.prefixes[0])
     if device.kind == "cuda":
         size = user.pieces or min(size, _TESTED_SAMPLES)
     elif user.pieces is not None:

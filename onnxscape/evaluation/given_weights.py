@@ -79,13 +79,10 @@ def refuse_missing_weights(file: ModelFile, dataset: Dataset, precision: str) ->
     """
     missing = [n for n in _like_weights(file, precision) if n not in dataset.fields]
     if missing and len(fed_inputs(file, precision)) > 1:
-        one = len(missing) == 1
         raise DataError(
-            f"the model's {'input' if one else 'inputs'} {', '.join(map(repr, missing))} "
-            f"{'is' if one else 'are'} used like {'a weight or bias' if one else 'weights'}, "
-            f"and {dataset.name} has no {'array' if one else 'arrays'} for "
-            f"{'it; if it is one, give its' if one else 'them; if they are, give their'} "
-            f"{'values'} with --weights FILE.npz"
+            f"{dataset.name} has no arrays for inputs of the model that are used like weights "
+            f"or biases: {', '.join(missing)}; if they are, give their values with --weights "
+            "FILE.npz"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.data.matching import COLUMNS, match_inputs
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
+from onnxscape.evaluation.approximation import AUTO, approximation, check_growth, growth
 from onnxscape.evaluation.directions import make_directions, refuse_nothing
 from onnxscape.evaluation.given_weights import (
     given_weights,
@@ -94,6 +95,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         OnnxscapeError: If anything else cannot be read, or does not fit together.
     """
     check_names(request)
+    savings = approximation(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model, weights=given_weights(request))
@@ -121,6 +123,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         include=tuple(sorted(set(request.include))) if random else (),
         exclude=tuple(sorted(set(request.exclude))) if random else (),
         filter_axis=_axes(request.filter_axis, parameters) if random else {},
+        **savings,
         **objective.spec,
     )
     return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)
@@ -182,8 +185,10 @@ def _samples_and_objective(
         file,
         request,
         samples=_sample_count(request, len(dataset)),
+        shuffled=request.samples == AUTO,
         **wanted_labels(name, probe, request, custom),
     )
+    samples = replace(samples, growth=growth(request))
     _note_raw_bytes(match, samples, observer)
     objective = make_objective(
         request,
@@ -196,6 +201,7 @@ def _samples_and_objective(
         batch=None if batch is None or batch.dynamic else batch.size,
         observer=observer,
     )
+    check_growth(samples.growth, objective.loss)
     return samples, objective
 
 
@@ -247,8 +253,8 @@ def _sample_count(request: EvalRequest, available: int) -> int | None:
     if wanted is None:
         return min(DEFAULT_SAMPLES, available)
     if isinstance(wanted, str):
-        if wanted != "all":
-            raise UsageError(f"expected a number of samples or 'all', got {wanted!r}")
+        if wanted not in {"all", AUTO}:
+            raise UsageError(f"expected a number of samples, 'all' or 'auto', got {wanted!r}")
         return None
     return wanted
 

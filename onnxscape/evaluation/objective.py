@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.request import EvalRequest
     from onnxscape.graph.model_file import ModelFile
 
-_RESERVED = frozenset({"loss", "loss_stderr", "evaluated", "xcoordinates", "ycoordinates"})
+_RESERVED = frozenset(
+    {"loss", "loss_stderr", "samples_used", "evaluated", "xcoordinates", "ycoordinates"}
+)
 """Arrays of a surface file that no metric may be called like."""
 
 

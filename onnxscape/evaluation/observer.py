@@ -27,6 +27,8 @@ class Outline:
         samples: Number of samples used.
         population: Number of samples there are.
         points: Number of points, the center included.
+        at_most: Whether it may take fewer of them.
+        growing: Whether a point may take fewer samples.
         reused: How many of them are there already.
         center_apart: Whether the center is one of the points without being on the grid.
         known: Smallest and largest finite loss of the points that are there; None without any.
@@ -46,6 +48,8 @@ class Outline:
     samples: int
     population: int
     points: int
+    at_most: bool = False
+    growing: bool = False
     reused: int
     center_apart: bool
     known: tuple[float, float] | None

@@ -133,7 +133,6 @@ def check_per_batch(
     """
     if not probe.per_batch:
         return
-    _check_mean(probe, size, observer)
     if samples.weights is not None:
         raise DataError(
             f"the output {probe.output!r} is one loss for a whole batch, so the weights of "
@@ -145,6 +144,7 @@ def check_per_batch(
             f"{len(samples)} samples are no whole number of batches: use --samples "
             f"{max(len(samples) // size, 1) * size}"
         )
+    _check_mean(probe, size, observer)
 
 
 def _check_mean(probe: Probe, size: int | None, observer: Observer) -> None:

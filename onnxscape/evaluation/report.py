@@ -70,6 +70,16 @@ def point_count(inputs: EvalInputs) -> int:
     return grid.size + (grid.center().row < 0)
 
 
+def evaluated_points(landscape: Landscape) -> int:
+    """Return how many points were evaluated, a center off the grid included.
+
+    Args:
+        landscape: Finished or not.
+    """
+    apart = landscape.grid.center().row < 0 and bool(landscape.center)
+    return int(np.count_nonzero(landscape.evaluated)) + apart
+
+
 def assembled(
     inputs: EvalInputs, results: Results, plan: Plan, origin: Mapping[str, Any]
 ) -> Landscape:
@@ -85,7 +95,9 @@ def assembled(
         The landscape; a point that is missing is NaN and not evaluated.
     """
     grid = inputs.spec.grid
-    names = ("loss", *inputs.spec.metrics, "loss_stderr")
+    names = ["loss", *inputs.spec.metrics, "loss_stderr"]
+    if inputs.spec.stderr is not None:
+        names.append("samples_used")
     surfaces = {name: np.full(grid.shape, np.nan) for name in names}
     evaluated = np.zeros(grid.shape, dtype=np.bool_)
     for (row, column), metrics in results.items():
@@ -168,6 +180,8 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
         samples=len(inputs.samples),
         population=inputs.samples.population,
         points=point_count(inputs),
+        at_most=inputs.spec.tolerance is not None,
+        growing=inputs.spec.stderr is not None,
         reused=len(results),
         center_apart=inputs.spec.grid.center().row < 0,
         known=(min(losses), max(losses)) if losses else None,

@@ -53,7 +53,8 @@ class EvalRequest:
         label_smoothing: Share of the uniform distribution in the labels of `cross-entropy`.
         huber_delta: Where `huber` goes from square to straight.
         split: `train` or `test`, where the data has them.
-        samples: Number of samples; `all`; or None for 1000, or all if there are fewer.
+        samples: Number of samples; `all`; `auto` for as many per point as `stderr` takes; or
+            None for 1000, or all if there are fewer.
         layout: Layout of the data's images where it is ambiguous.
         mean: Subtracted per channel; None for the data set's own.
         std: Divides per channel; None for the data set's own.
@@ -69,6 +70,9 @@ class EvalRequest:
         precision: `fp32` computes all models in float32, `native` as they are; `tf32`, `fp16`
             and `bf16` are faster and less exact, where the device has them.
         weights: Values of model inputs that are weights: a .npz file, or arrays by name.
+        adaptive: Whether points that are well interpolated are not evaluated.
+        tolerance: Largest relative error of interpolated losses; None for 0.05.
+        stderr: Largest standard error of the loss, with `auto` samples.
     """
 
     model: Model
@@ -104,6 +108,9 @@ class EvalRequest:
     batch_size: int | None = None
     precision: str = "fp32"
     weights: str | Path | Mapping[str, ArrayLike] | None = None
+    adaptive: bool = False
+    tolerance: float | None = None
+    stderr: float | None = None
 
     @property
     def overrides(self) -> Overrides:

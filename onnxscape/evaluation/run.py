@@ -16,15 +16,18 @@ from onnxscape.evaluation.output import (
     refuse_other_spec,
     save_directions,
 )
+from onnxscape.evaluation.progress import Progress
 from onnxscape.evaluation.report import (
     EvaluationInterrupted,
     Report,
     Results,
     assembled,
+    evaluated_points,
     outline,
     point_count,
     provenance,
 )
+from onnxscape.evaluation.schedule import make_schedule
 from onnxscape.storage import (
     PointStore,
     WriterLock,
@@ -32,12 +35,13 @@ from onnxscape.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from onnxscape.core.grid import Point
     from onnxscape.core.landscape import Landscape
     from onnxscape.core.plan import Plan
+    from onnxscape.evaluation.engine import Engine
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import EvalRequest, OutputOptions
@@ -124,7 +128,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
         if existing is not None and existing.complete:
             refuse_other_choices(request, existing.plan)
             _leftover_store(output)
-            count = point_count(inputs)
+            count = evaluated_points(existing)
             observer.note(f"{output.path} is finished: {count} points, nothing to compute")
             return Report(
                 landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
@@ -207,58 +211,79 @@ def _evaluate(
     Raises:
         EvaluationInterrupted: On an interrupt.
     """
-    found = dict(sink.results())
-    total = point_count(inputs)
-    engine = start_engine(inputs, recorded, observer, total - len(found))
+    found = sink.results()
+    progress, schedule = Progress(inputs.spec.grid), make_schedule(inputs.spec)
+    for (row, column), metrics in found.items():
+        progress.add(row, column, metrics["loss"])
+    engine = start_engine(inputs, recorded, observer, point_count(inputs) - len(found))
     clock.lap("self_test")
     if isinstance(sink, PointStore) and sink.spec is None:
         sink.begin(inputs.spec, engine.plan, provenance(inputs, engine))
         if replaced is not None:
             replaced.unlink(missing_ok=True)
-    done = set(found)
-    reused = len(done)
+    reused = len(found)
     observer.outline(outline(inputs, engine, found))
 
-    def report() -> Report:
+    def report(*, finished: bool) -> Report:
         clock.lap("evaluation")
-        results = sink.results()  # may hold one more than `done`: interrupts come anywhere
+        results = sink.results()  # may hold one more than `found`: interrupts come anywhere
         landscape = assembled(inputs, results, engine.plan, provenance(inputs, engine))
         return Report(
-            landscape=landscape,
+            landscape=schedule.finished(landscape) if finished else landscape,
             computed=len(results) - reused,
             reused=reused,
             seconds=dict(clock.seconds),
         )
 
+    def tell(point: Point, metrics: Mapping[str, float]) -> None:
+        observer.point(point, metrics, progress.count, schedule.total)
+
     try:
-        while len(done) < total:
-            left = (p for p in _points(inputs) if (p.row, p.column) not in done)
-            try:
-                with contextlib.closing(engine.evaluate(left)) as evaluated:
-                    for point, metrics in evaluated:
-                        sink.put(point, metrics)
-                        done.add((point.row, point.column))
-                        observer.point(point, metrics, len(done), total)
-            except OutOfMemoryError as error:
-                # Others take memory of a shared GPU, too.
-                engine = engine.with_smaller_batch()
-                sink.replan(engine.plan)
-                observer.warning(
-                    f"{error}: going on with batches of {engine.plan.batch}; the last bits of "
-                    "new points may differ"
-                )
+        for points in schedule.rounds(progress):
+            engine = _finish(points, engine, sink, progress, tell, observer)
     except KeyboardInterrupt:
-        raise EvaluationInterrupted(report()) from None
-    return report()
+        raise EvaluationInterrupted(report(finished=False)) from None
+    return report(finished=True)
 
 
-def _points(inputs: EvalInputs) -> Iterator[Point]:
-    """Yield the center, then the grid from coarse to fine."""
-    center = inputs.spec.grid.center()
-    yield center
-    for point in inputs.spec.grid.points():
-        if (point.row, point.column) != (center.row, center.column):
-            yield point
+def _finish(
+    points: Iterable[Point],
+    engine: Engine,
+    sink: PointSink,
+    progress: Progress,
+    tell: Callable[[Point, Mapping[str, float]], None],
+    observer: Observer,
+) -> Engine:
+    """Evaluate all points of a round that are not there.
+
+    Args:
+        points: The round; may be gone through again.
+        engine: Evaluates them.
+        sink: Where they go.
+        progress: Knows which are there.
+        tell: Told of each point.
+        observer: Told of what goes wrong without ending the run.
+
+    Returns:
+        The engine, or the one that took its place because memory ran short.
+    """
+    while True:
+        try:
+            with contextlib.closing(engine.evaluate(progress.missing(points))) as evaluated:
+                for point, metrics in evaluated:
+                    sink.put(point, metrics)
+                    progress.add(point.row, point.column, metrics["loss"])
+                    tell(point, metrics)
+        except OutOfMemoryError as error:
+            # Others take memory of a shared GPU, too.
+            engine = engine.with_smaller_batch()
+            sink.replan(engine.plan)
+            observer.warning(
+                f"{error}: going on with batches of {engine.plan.batch}; the last bits of "
+                "new points may differ"
+            )
+        else:
+            return engine
 
 
 class _Clock:

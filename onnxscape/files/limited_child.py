@@ -2,7 +2,8 @@
 
 For native code that reads what strangers wrote: whatever it does, it can neither crash nor
 exhaust this process. The child is a new interpreter, never a fork, so that threads of this
-process (ONNX Runtime, gRPC) do not matter.
+process (ONNX Runtime, gRPC) do not matter. One pipe leads back, and what is read from it is
+limited: with a second one a child that fills either would wait for ever.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _CODE = "from onnxscape.files.limited_child import serve; serve()"
 _FAILED = 3
+"""Exit status of a child whose function raised: its output is the message, not a result."""
+
+_MOST_SAID = 300
+"""Characters of such a message."""
 
 
 class ChildError(RuntimeError):
@@ -56,7 +61,7 @@ def run_in_child(
         [sys.executable, "-P", "-c", _CODE, name, str(seconds), str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
     )
     # Not `communicate`: it would keep whatever a child that went mad writes.
@@ -65,21 +70,21 @@ def run_in_child(
     feeder = threading.Thread(target=_feed, args=(child, data), daemon=True)
     feeder.start()
     assert child.stdout is not None  # noqa: S101 - it is a pipe
-    assert child.stderr is not None  # noqa: S101 - it is a pipe
+    kept = max(most, 4 * _MOST_SAID)  # bytes of a character
     with child:
-        result = child.stdout.read(most + 1)
-        if len(result) > most:
+        written = child.stdout.read(kept + 1)
+        if len(written) > kept:
             child.kill()
-        said = b"" if len(result) > most else child.stderr.read(4096)
         child.wait()
         feeder.join()
     timed_out = not timer.is_alive()
     timer.cancel()
-    if len(result) > most:
+    failed = child.returncode != 0 and len(written) <= kept
+    if failed:
+        raise ChildError(_what_happened(child.returncode, written, timed_out, seconds))
+    if len(written) > most:
         raise ChildError(f"its result has more than {most} bytes")
-    if child.returncode:
-        raise ChildError(_what_happened(child.returncode, said, timed_out, seconds))
-    return result
+    return written
 
 
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
@@ -95,23 +100,30 @@ def _what_happened(status: int, said: bytes, timed_out: bool, seconds: int) -> s
     if timed_out:
         return f"it took more than {seconds} seconds"
     if status == _FAILED:
-        return " ".join(said.decode(errors="replace").split())[:300]
+        return said.decode(errors="replace")
     return f"the process that tried ended with status {status}"
 
 
 def serve() -> None:
-    """Do in the child what `run_in_child` asks: the function, on stdin, to stdout."""
+    """Do in the child what `run_in_child` asks: the function, on stdin, to stdout.
+
+    What else is printed, be it by native code, goes where stderr goes.
+    """
     name, seconds, memory = sys.argv[1:]
     _limit(int(seconds), int(memory))
-    try:
-        module, function = name.split(":")
-        result = getattr(importlib.import_module(module), function)(sys.stdin.buffer.read())
-    except Exception as error:  # noqa: BLE001 - every failure is the parent's to report
-        print(str(error) or type(error).__name__, file=sys.stderr)  # noqa: T201
-        sys.stderr.flush()
-        os._exit(_FAILED)
-    sys.stdout.buffer.write(result)
-    sys.stdout.buffer.flush()
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        try:
+            module, function = name.split(":")
+            result = getattr(importlib.import_module(module), function)(
+                sys.stdin.buffer.read()
+            )
+        except Exception as error:  # noqa: BLE001 - every failure is the parent's to report
+            line = " ".join((str(error) or type(error).__name__).split())[:_MOST_SAID]
+            output.write(line.encode(errors="replace"))
+            output.flush()
+            os._exit(_FAILED)
+        output.write(result)
 
 
 def _limit(seconds: int, memory: int) -> None:

@@ -17,7 +17,11 @@ import onnx_ir as ir
 from onnxscape.errors import ModelFileError, OnnxscapeError, UsageError
 from onnxscape.graph.passes.constants import fold_constants
 from onnxscape.graph.passes.fused import take_fused_apart
-from onnxscape.graph.passes.loops import capture_unchanged_states, refuse_endless_loops
+from onnxscape.graph.passes.loops import (
+    capture_unchanged_states,
+    refuse_endless_loops,
+    refuse_long_loops,
+)
 from onnxscape.graph.passes.notes import Notes
 from onnxscape.graph.passes.opsets import with_supported_opset
 from onnxscape.graph.passes.precision import HALVES, keep_halves, widen_halves
@@ -93,7 +97,7 @@ def canonical(proto: onnx.ModelProto, *, precision: str = "fp32") -> Canonical:
         )
     notes = Notes()
     with broken_graphs_refused():
-        _refuse_unknown_names(proto.graph, frozenset())
+        _refuse_unknown_names(proto.graph, ())
         proto = with_dense_weights(with_supported_opset(proto))
         model = ir.from_proto(proto)
         for apply in PASSES["native" if precision == "native" else "fp32"]:
@@ -170,23 +174,24 @@ def broken_graphs_refused() -> Iterator[None]:
         ) from error
 
 
-def _refuse_unknown_names(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
+def _refuse_unknown_names(graph: onnx.GraphProto, outer: tuple[set[str], ...]) -> None:
     """The graph library would make up values for them, and only log it.
 
     Raises:
         ModelFileError: If a node or output asks for a value that nothing makes.
     """
-    known = outer | {""}
+    known = {""}
     known |= {tensor.name for tensor in graph.initializer}
     known |= {tensor.values.name for tensor in graph.sparse_initializer}
     known |= {value.name for value in graph.input}
     known |= {name for node in graph.node for name in node.output}
+    scopes = (known, *outer)  # not united: bodies may be as many as the names around them
     for reader, names in (
         *((f"node {node.name!r} ({node.op_type})", node.input) for node in graph.node),
         ("the graph's output", [output.name for output in graph.output]),
     ):
         for name in names:
-            if name not in known:
+            if not any(name in scope for scope in scopes):
                 raise ModelFileError(
                     f"the model's graph is broken: {reader} asks for {name!r}, which nothing "
                     "makes; export it again"
@@ -197,7 +202,7 @@ def _refuse_unknown_names(graph: onnx.GraphProto, outer: frozenset[str]) -> None
                 *attribute.graphs,
                 *([attribute.g] if attribute.HasField("g") else []),
             ):
-                _refuse_unknown_names(body, known)
+                _refuse_unknown_names(body, scopes)
 
 
 def _passes(precision: Pass) -> tuple[Pass, ...]:
@@ -217,6 +222,7 @@ def _passes(precision: Pass) -> tuple[Pass, ...]:
         precision,
         dequantize_weights,
         fold_constants,
+        refuse_long_loops,
     )
 
 

@@ -45,17 +45,48 @@ def fixed_table(table: NDArray[np.floating]) -> str | None:
     """Recognize a table that is added to, or multiplied with, what the model computes.
 
     Args:
-        table: Its values; or an embedding [rows, dim].
+        table: Its values.
 
     Returns:
         `a mask`, `sines and cosines of the position`, or None.
     """
     if table.size < 2 or np.isnan(table).any():
         return None
-    if table.min() <= _HIDDEN or (
-        len(np.unique(table.ravel()[:_GLANCE])) <= 2 and len(np.unique(table)) == 2
+    if table.min() <= _HIDDEN or len(_few_values(table)) == 2:
+        return "a mask"
+    return _sines(table)
+
+
+def fixed_rows(rows: NDArray[np.floating]) -> str | None:
+    """Recognize a table whose rows are looked up, where embeddings stand.
+
+    An embedding may have been trained to two values. Those of a mask show what it is for: it
+    hides by a factor of zero, or by what it adds.
+
+    Args:
+        rows: Its values.
+
+    Returns:
+        `a mask`, `sines and cosines of the position`, or None.
+    """
+    if rows.size < 2 or np.isnan(rows).any():
+        return None
+    values = _few_values(rows)
+    if len(values) == 2 and (
+        list(values) == [0, 1] or (values[0] <= _HIDDEN and not values[1])
     ):
         return "a mask"
+    return _sines(rows)
+
+
+def _few_values(table: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the values that occur in a table, the smallest first; none if they are many."""
+    if len(np.unique(table.ravel()[:_GLANCE])) > 2:
+        return table[:0].ravel()
+    return np.unique(table)
+
+
+def _sines(table: NDArray[np.floating]) -> str | None:
     wide = [size for size in table.shape if size > 1]
     if len(wide) == 2 and _is_sinusoidal(table.reshape(wide)):
         return "sines and cosines of the position"

@@ -81,7 +81,7 @@ def read_model(
     Args:
         source: Path of an .onnx file (its external data beside it), its bytes, or the model.
         name: Name for people, when it comes without a path.
-        weights: Values of inputs that are weights, by name.
+        weights: Values of inputs that are weights, by name, in any order.
 
     Returns:
         The model with all its weights in memory.
@@ -103,7 +103,7 @@ def read_model(
     proto = _parse(content, str(path) if path else name)
     sha = hashlib.sha256(content)
     external = [tensor for tensor in _all_tensors(proto) if uses_external_data(tensor)]
-    given = [_given_weight(proto.graph, *entry) for entry in (weights or {}).items()]
+    given = _given_weights(proto.graph, weights or {})
     _check_size(len(content), [*external, *given])
     for tensor in external:
         _load_external(tensor, path)
@@ -119,6 +119,21 @@ def _valueless_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return the inputs that have no initializer."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
+
+
+def _given_weights(
+    graph: onnx.GraphProto, weights: Mapping[str, NDArray[Any]]
+) -> list[onnx.TensorProto]:
+    """Return the initializers of inputs that are weights, in the order of the inputs.
+
+    Whatever order they are given in, they are the same model.
+
+    Raises:
+        UsageError: If one does not fit.
+    """
+    places = {value.name: place for place, value in enumerate(graph.input)}
+    ordered = sorted(weights, key=lambda name: (places.get(name, -1), name))
+    return [_given_weight(graph, name, weights[name]) for name in ordered]
 
 
 def _given_weight(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> onnx.TensorProto:

@@ -13,7 +13,7 @@ from onnxscape.core.filters import Reshape, Step, Transpose, rearranged
 from onnxscape.graph.operators import WEIGHTS, attribute, operator_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -85,6 +85,25 @@ def resolve(value: ir.Value | None) -> Operand | None:
     return Operand(value, source_shape, tuple(view), shape)
 
 
+def origin(value: ir.Value | None, passing: Collection[str]) -> ir.Value | None:
+    """Follow a value back through operators that hand on their first input.
+
+    Args:
+        value: Any value; None for an omitted one.
+        passing: The operators.
+
+    Returns:
+        The first that no such operator makes; the last one followed if there are more than
+        `MAX_VIEWS` of them, one of theirs.
+    """
+    for _ in range(MAX_VIEWS):
+        maker = None if value is None else value.producer()
+        if maker is None or maker.op_type not in passing or not maker.inputs:
+            break
+        value = maker.inputs[0]
+    return value
+
+
 def constant_array(value: ir.Value | None) -> NDArray[Any] | None:
     """Return the values of an initializer or of a view of one; None if it is neither.
 
@@ -105,13 +124,13 @@ def weight_inputs(model: ir.Model) -> tuple[str, ...]:
         The names; not of what is in the first place, where data stands as well.
     """
     found = []
+    inputs = set(model.graph.inputs)
     for node in model.graph.all_nodes():
         for slot, value in enumerate(node.inputs[1:], start=1):
-            source = value
-            while source is not None and (maker := source.producer()) is not None:
-                source = maker.inputs[0] if maker.op_type in VIEWS else None
-            weight = (operator_name(node), slot) in WEIGHTS
-            if weight and source is not None and source in model.graph.inputs:
+            if (operator_name(node), slot) not in WEIGHTS:
+                continue
+            source = origin(value, VIEWS)
+            if source is not None and source in inputs:
                 found.append(str(source.name))
     return tuple(dict.fromkeys(found))
 

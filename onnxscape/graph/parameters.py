@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.parameter import Parameter, Role
-from onnxscape.core.selection import Overrides, overridden
+from onnxscape.core.parameter import TRAINABLE, Parameter, Role
+from onnxscape.core.selection import Overrides, Spare, overridden
 from onnxscape.graph.copies import copies_among
 from onnxscape.graph.operands import bodies, in_evaluation_order, resolve
 from onnxscape.graph.operators import (
@@ -20,7 +21,7 @@ from onnxscape.graph.operators.layers import is_table
 from onnxscape.graph.roles import FLOATS, Filters, Place, filters_of, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -54,12 +55,16 @@ _ATTRIBUTE_WEIGHTS = frozenset(
 
 @dataclass(slots=True)
 class _Finding:
-    """What is known of one tensor while the graph is walked."""
+    """What is known of one tensor while the graph is walked.
+
+    The filters are those of the first operator that has some there, also if the tensor is
+    no weight: they count if the user includes it.
+    """
 
     role: Role
     op: str
     fixed: str | None
-    nodes: list[str] = field(default_factory=list)
+    nodes: dict[str, None] = field(default_factory=dict)
     filters: Filters | None = None
     noise_key: int | None = None
     merged: bool = False
@@ -111,21 +116,22 @@ class _Walk:
         name = str(operand.source.name)
         known = self.findings.get(name)
         roles = {role} if known is None else {role, known.role}
+        filters = filters_of(node, slot, operand)
         if known is None or _PRECEDENCE[role] > _PRECEDENCE[known.role]:
-            nodes = [] if known is None else known.nodes
+            nodes, spare = ({}, None) if known is None else (known.nodes, known.filters)
             known = self.findings[name] = _Finding(role, reported_name(node), fixed, nodes)
+            known.filters = filters or spare
             if role is Role.WEIGHT:
-                known.filters = filters_of(node, slot, operand)
                 known.noise_key = self._weights
                 self._weights += 1
-        elif role is Role.WEIGHT and known.filters is not None:
-            filters = filters_of(node, slot, operand)
-            if not filters.agree_with(known.filters):
-                known.other_axis = reported_name(node), filters.axis
+        elif known.filters is None:
+            known.filters = filters
+        elif role is Role.WEIGHT and filters and not filters.agree_with(known.filters):
+            known.other_axis = reported_name(node), filters.axis
         if Role.STATISTIC in roles and roles & {Role.BIAS, Role.NORMALIZATION}:
             known.merged = True
-        if node.name and node.name not in known.nodes:
-            known.nodes.append(node.name)
+        if node.name:
+            known.nodes[node.name] = None
 
 
 def find_parameters(
@@ -153,9 +159,7 @@ def find_parameters(
         values = value.const_value.numpy()
         if values.dtype in FLOATS:
             parameters.append(_parameter(name, finding, values))
-    selected = overridden(
-        parameters, _spare_keys(findings, parameters), overrides or Overrides()
-    )
+    selected = overridden(parameters, _spares(findings, parameters), overrides or Overrides())
     chosen = {p.name for p in selected if p.pattern is not None}
     warnings: list[str] = []
     for name, value in model.graph.initializers.items():
@@ -167,9 +171,10 @@ def find_parameters(
 
 
 def _parameter(name: str, finding: _Finding, values: NDArray[np.floating]) -> Parameter:
-    filters = finding.filters
-    if filters is not None:
-        _check_layout(name, filters.layout, values.shape)
+    filters = finding.filters if finding.role is Role.WEIGHT else None
+    if filters is not None and not _fits(filters.layout, values.shape):
+        # Its sizes contradict its values or the attributes of its operator.
+        raise ValueError(f"weight {name!r} has values of shape {list(values.shape)}")
     return Parameter(
         name=name,
         shape=values.shape,
@@ -185,18 +190,48 @@ def _parameter(name: str, finding: _Finding, values: NDArray[np.floating]) -> Pa
     )
 
 
-def _spare_keys(
-    findings: Mapping[str, _Finding], parameters: list[Parameter]
-) -> dict[str, int]:
-    """Return the noise keys of what is no weight: behind all weights, in evaluation order."""
-    known = {p.name for p in parameters}
-    weights = sum(f.role is Role.WEIGHT for f in findings.values())
+def _spares(
+    findings: Mapping[str, _Finding], parameters: Iterable[Parameter]
+) -> dict[str, Spare]:
+    """Return how each tensor moves that is no weight, if it is included."""
+    shapes = {p.name: p.shape for p in parameters}
     others = [
         name
         for name, finding in findings.items()
-        if name in known and finding.role not in {Role.WEIGHT, Role.STATISTIC}
+        if name in shapes and finding.role not in {Role.WEIGHT, Role.STATISTIC}
     ]
-    return {name: weights + number for number, name in enumerate(others)}
+    # Sorting is stable: among equals it stays the order of evaluation.
+    others.sort(key=lambda name: _spare_rank(findings[name], shapes[name]))
+    first = sum(finding.role is Role.WEIGHT for finding in findings.values())
+    spares = {}
+    for key, name in enumerate(others, start=first):
+        filters = findings[name].filters
+        if filters is None or not _fits(filters.layout, shapes[name]):
+            spares[name] = Spare(noise_key=key)
+        else:
+            spares[name] = Spare(
+                noise_key=key,
+                layout=filters.layout,
+                filter_axis=filters.axis,
+                signs=filters.signs,
+            )
+    return spares
+
+
+def _spare_rank(finding: _Finding, shape: tuple[int, ...]) -> int:
+    """Return which tensors come first when noise streams are numbered.
+
+    Those that one includes come before those that exporters write or leave out as they
+    like: constants of formulas, masks, scales that may be folded.
+    """
+    many = math.prod(shape) > 1
+    if is_table(shape) and finding.fixed is None:
+        return 0
+    if is_table(shape) and finding.filters is not None:
+        return 1
+    if finding.role in TRAINABLE:
+        return 2 if many else 3
+    return 4 if many else 5
 
 
 def _warnings_about(name: str, finding: _Finding, values: NDArray[Any]) -> Iterator[str]:
@@ -209,17 +244,15 @@ def _warnings_about(name: str, finding: _Finding, values: NDArray[Any]) -> Itera
         elif not np.isfinite(values).all():
             count = np.count_nonzero(~np.isfinite(values))
             yield f"weight {name!r} holds {count} values that are NaN or infinite"
-    elif not is_float or finding.role is not Role.CONSTANT or not is_table(values.shape):
-        return
-    elif finding.fixed is None:
+    elif (
+        is_float
+        and finding.role is Role.CONSTANT
+        and is_table(values.shape)
+        and finding.fixed is None
+    ):
         yield (
             f"tensor {shown} of {finding.op} is not moved: "
             f"{finding.op} is not known to have weights there"
-        )
-    elif finding.fixed.endswith(("basis", "bank")):
-        yield (
-            f"tensor {shown} of {finding.op} is not moved: its values are {finding.fixed}; "
-            f"--include {name!r} moves it"
         )
     if finding.role is Role.WEIGHT and finding.other_axis is not None:
         op, axis = finding.other_axis
@@ -235,6 +268,12 @@ def _warnings_about_all(
 ) -> Iterator[str]:
     """Yield what is to be said of several tensors at once."""
     findings = walk.findings
+    demoted: dict[tuple[str, str], list[Parameter]] = {}
+    for p in parameters:
+        if p.pattern is None and p.fixed is not None and findings[p.name].filters is not None:
+            demoted.setdefault((p.op, p.fixed), []).append(p)
+    for tensors in demoted.values():
+        yield _demoted(tensors)
     merged = [n for n, f in findings.items() if f.merged and f.role is Role.STATISTIC]
     if merged:
         yield (
@@ -257,15 +296,32 @@ def _warnings_about_all(
             )
 
 
-def _check_layout(name: str, layout: FilterLayout, shape: tuple[int, ...]) -> None:
-    """Prove that the filters of a weight can be taken from its values.
+_SOME = 3
+"""So many tensors are named that one sentence is about."""
 
-    Raises:
-        ValueError: If its sizes contradict its values or the attributes of its operator.
-    """
-    fits = layout.shape == shape
-    if fits:
+
+def _demoted(group: Sequence[Parameter]) -> str:
+    """Return what to say of tensors in places of weights that stay for their values."""
+    first, op, fixed = group[0], group[0].op, group[0].fixed
+    if len(group) == 1:
+        return (
+            f"tensor {first.name!r} {list(first.shape)} of {op} is not moved: its values are "
+            f"{fixed}; --include {first.name!r} moves it"
+        )
+    named = ", ".join(f"{p.name!r} {list(p.shape)}" for p in group[:_SOME])
+    more = f" and {len(group) - _SOME} more" if len(group) > _SOME else ""
+    return (
+        f"tensors {named}{more} of {op} are not moved: their values are {fixed}; "
+        f"--include {first.name!r} moves the first"
+    )
+
+
+def _fits(layout: FilterLayout, shape: tuple[int, ...]) -> bool:
+    """Return whether filters can be taken from values of a shape."""
+    if layout.shape != shape:
+        return False
+    try:
         matrix = layout.to_filters(np.empty(shape, dtype=np.bool_))
-        fits = matrix.shape == (layout.filters, layout.elements)
-    if not fits:
-        raise ValueError(f"weight {name!r} has values of shape {list(shape)}")
+    except ValueError:
+        return False
+    return matrix.shape == (layout.filters, layout.elements)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnxscape.core.filters import rearranged
 from onnxscape.core.parameter import Role
-from onnxscape.graph.fixed import fixed_filters, fixed_table
+from onnxscape.graph.fixed import fixed_filters, fixed_rows, fixed_table
 from onnxscape.graph.operands import resolve
 from onnxscape.graph.operators import ARITHMETIC, LINEAR, ROLES, WEIGHTS, operator_name
 from onnxscape.graph.operators.layers import is_table
@@ -90,7 +90,7 @@ def _role_of_factor(node: ir.Node, slot: int, operand: Operand) -> tuple[Role, s
     if _is_float(operand) and op in LINEAR and (op != "Conv" or operand.shape[1] == 1):
         fixed = fixed_filters(layout.to_filters(operand.values()))
     elif _is_float(operand) and op in {"Gather", "Slice"}:
-        fixed = fixed_table(operand.values())
+        fixed = fixed_rows(operand.values())
     return (Role.WEIGHT if fixed is None else Role.CONSTANT), fixed
 
 
@@ -128,24 +128,21 @@ class Filters:
         )
 
 
-def filters_of(node: ir.Node, slot: int, operand: Operand) -> Filters:
-    """Describe the filters of an operand whose role is a weight's.
+def filters_of(node: ir.Node, slot: int, operand: Operand) -> Filters | None:
+    """Describe the filters of an operand that stands where its operator has a weight.
 
     Args:
         node: The node.
         slot: Number of the input.
-        operand: The weight.
+        operand: What is there.
 
     Returns:
-        Its filters, expressed on the tensor of the file.
-
-    Raises:
-        ValueError: If it is no weight.
+        Its filters, expressed on the tensor of the file; None if nothing there makes filters.
     """
-    rule = WEIGHTS[operator_name(node), slot]
-    layout = rule.layout(node, operand.shape)
-    if layout is None:
-        raise ValueError(f"input {slot} of {node.op_type} {node.name!r} is no weight")
+    rule = WEIGHTS.get((operator_name(node), slot))
+    layout = None if rule is None else rule.layout(node, operand.shape)
+    if rule is None or layout is None:
+        return None
     channels = rule.channels(node, operand.shape)
     signs = None
     if channels is not None:

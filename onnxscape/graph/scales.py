@@ -123,8 +123,9 @@ def _factor(
         second = channel_axis == 1 or (channel_axis == -1 and rank in {None, 2})
         norm = batch_norm(node) if second else None
         return norm.scale if norm is not None and norm.scale.size == filters else None
-    constants = [operand for value in node.inputs if (operand := resolve(value)) is not None]
-    if len(node.inputs) != 2 or len(constants) != 1:
+    few = node.inputs if len(node.inputs) == 2 else ()
+    constants = [operand for value in few if (operand := resolve(value)) is not None]
+    if len(constants) != 1:
         return None
     first_is_constant = resolve(node.inputs[0]) is not None
     if node.op_type in {"Add", "Sub"}:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from onnxscape.runtime.evaluator import Batch
 
     Buffers = Mapping[str, ort.OrtValue]
+    Results = tuple[list[NDArray[Any]], int, int]
+    """Of one batch: values of each result of the head, samples, and rows."""
 
 _RESIDENT_SHARE = 0.5
 """Share of a GPU's free memory that samples may take; more are copied batch by batch."""
@@ -82,17 +84,24 @@ class BoundBatches:
         # Rows that are there for the GPU's sake only are not handed out.
         self._rows = batch if pad else cut[0].count
         staged = not captured and not _fits(cut, device)
+        # A point that may be finished early is looked at after every batch.
+        self._one_by_one = samples.growth is not None
+        waits = staged or self._one_by_one
         self._parts = []
-        feeds: Buffers = {}
+        stages: dict[int, Buffers] = {}
+        feeds: Buffers
         for number, part in enumerate(cut):
             if not staged:
                 feeds = {name: buffer(array, device) for name, array in part.feeds.items()}
-            elif not feeds:
-                feeds = {name: buffer(a.copy(), device) for name, a in part.feeds.items()}
+            else:
+                if part.rows not in stages:
+                    copies = {name: array.copy() for name, array in part.feeds.items()}
+                    stages[part.rows] = {n: buffer(a, device) for n, a in copies.items()}
+                feeds = stages[part.rows]
             options = ort.RunOptions()
             if captured:
                 options.add_run_config_entry("gpu_graph_id", str(number + 1))
-            if number < len(cut) - 1 and not staged:
+            if number < len(cut) - 1 and not waits:
                 options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             self._parts.append(
                 _Part(
@@ -108,28 +117,34 @@ class BoundBatches:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def run(self, stop: Event | None = None) -> None:
+    def run(self, stop: Event | None = None) -> Iterator[Results]:
         """Run all batches, and wait for the last.
 
         Args:
             stop: When set, no further batch is run.
 
+        Yields:
+            What each batch gave; as soon as it is there if a point may be finished early, else
+            once all are, so that the device never waits.
+
         Raises:
             EvaluationStopped: If it was set.
             UnsupportedModelError: If the model fails.
         """
+        if self._one_by_one:
+            for part in unless_stopped(self._parts, stop):
+                part.run()
+                yield part.results()
+            return
         for part in unless_stopped(self._parts, stop):
             part.run()
+        for part in self._parts:
+            yield part.results()
 
     def run_first(self) -> None:
         """Run the first batch alone, and wait for it."""
         self._parts[0].run()
         self._parts[0].results()
-
-    def results(self) -> Iterator[tuple[list[NDArray[Any]], int, int]]:
-        """Yield what the last run of each batch gave, and its numbers of samples and rows."""
-        for part in self._parts:
-            yield part.results(), part.batch.count, part.batch.rows
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return the model's own outputs that the heads read, for the first batch."""
@@ -168,9 +183,10 @@ class _Part:
         self._stage()
         run_bound(self._session, self._binding, self._options)
 
-    def results(self) -> list[NDArray[Any]]:
+    def results(self) -> Results:
         """Return the results, once the device has done all it was told to do."""
-        return [value.numpy() for value in self._results.values()]
+        values = [value.numpy() for value in self._results.values()]
+        return values, self.batch.count, self.batch.rows
 
     def outputs(self, names: list[str]) -> list[NDArray[Any]]:
         """Return other outputs, computed outside any CUDA graph."""
@@ -236,10 +252,11 @@ class BoundEvaluator:
             Metric name to value.
         """
         self._move(alpha, beta)
-        self._runs.run(stop)
         collector = Collector(self._prepared, self._samples)
-        for results, count, rows in self._runs.results():
-            collector.add(results, count, rows)
+        for results in self._runs.run(stop):
+            collector.add(*results)
+            if collector.enough:
+                break
         return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
@@ -277,10 +294,7 @@ def _results(prepared: PreparedModel, rows: int, device: Device) -> Buffers:
 
 
 def _fits(cut: list[Batch], device: Device) -> bool:
-    """Return whether all samples may stay on the device.
-
-    Where they may not, all batches go through the same buffers: on a GPU all are full.
-    """
+    """Return whether all samples may stay on the device."""
     free = free_memory(device)
     if free is None:
         return True

@@ -97,6 +97,8 @@ class ConstantSessions:
         for batch in unless_stopped(self._batches, stop):
             results = self._run(session, batch.feeds)
             collector.add(results, batch.count, batch.rows)
+            if collector.enough:
+                break
         return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:

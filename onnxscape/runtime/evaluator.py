@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -110,9 +111,12 @@ def batches(samples: Samples, prepared: PreparedModel, size: int, *, pad: bool) 
             raise DataError(f"the loss takes labels, and {samples.name} has none")
         arrays[LABELS] = samples.labels.astype(head.label_type, copy=False)
     cut = []
-    for start in range(0, len(samples), size):
-        feeds = {name: array[start : start + size] for name, array in arrays.items()}
-        count = min(size, len(samples) - start)
+    # No batch reaches over the end of a prefix that may do.
+    ends = [0, *samples.prefixes]
+    starts = [s for low, high in itertools.pairwise(ends) for s in range(low, high, size)]
+    for start, stop in itertools.pairwise([*starts, len(samples)]):
+        feeds = {name: array[start:stop] for name, array in arrays.items()}
+        count = stop - start
         full = filled_up(feeds, size) if pad else feeds
         cut.append(Batch({**full, **samples.constants}, count, size if pad else count))
     return cut
@@ -275,18 +279,41 @@ class Collector:
             values[to] = result[:count, 0]  # a loss of the whole batch is every sample's
         self._filled += count
 
+    @property
+    def enough(self) -> bool:
+        """Whether the samples so far will do; always once there are all."""
+        samples = self._samples
+        if self._filled == len(samples) or samples.growth is None:
+            return self._filled == len(samples)
+        if self._filled not in samples.prefixes or not self._counts:
+            return False
+        return samples.growth.enough(self.summary())
+
     def summary(self) -> dict[str, float]:
-        """Return the metrics of the point."""
+        """Return the metrics of the point, of the samples so far."""
+        samples, n = self._samples, self._filled
         results = {
-            result.name: (values, result.over)
+            result.name: (values[:n], result.over)
             for result, values in zip(self._head.results, self._values, strict=True)
         }
+        labels = None if samples.labels is None else samples.labels[:n]
         metrics = summarize(
             results,
-            self._samples.population,
-            weights=self._samples.weights,
-            counted=self._head.loss.counted(self._samples.labels),
+            samples.population,
+            weights=None if samples.weights is None else samples.weights[:n],
+            counted=self._head.loss.counted(labels),
         )
         if self._head.loss.per_batch:
             metrics["loss_stderr"] = math.nan
+        if samples.growth is not None:
+            metrics["samples_used"] = float(n)
         return metrics
+
+    @property
+    def _counts(self) -> bool:
+        """Whether any of the samples so far counts: they may all have weight 0."""
+        samples, n = self._samples, self._filled
+        shares = np.ones(n) if samples.weights is None else samples.weights[:n]
+        labels = None if samples.labels is None else samples.labels[:n]
+        counted = self._head.loss.counted(labels)
+        return bool((shares if counted is None else shares * counted).any())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from onnxscape.core.interpolation import Interpolation
 from onnxscape.core.plan import Plan
 from onnxscape.core.spec import EvalSpec
 from onnxscape.errors import SurfaceFileError
@@ -52,6 +53,22 @@ def plan_from_json(text: str | None, path: Path) -> Plan | None:
         SurfaceFileError: If the text is no plan that this version can read.
     """
     return _read(Plan.from_dict, text, "plan", path)
+
+
+def interpolation_from_json(text: str | None, path: Path) -> Interpolation | None:
+    """Read the text of an interpolation.
+
+    Args:
+        text: What `Interpolation.to_json` gave; None where none was stored.
+        path: The file it is from, for messages.
+
+    Returns:
+        The interpolation, or None.
+
+    Raises:
+        SurfaceFileError: If the text is no interpolation that this version can read.
+    """
+    return _read(Interpolation.from_dict, text, "interpolation", path)
 
 
 def provenance_to_json(provenance: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from onnxscape.files.atomic import write_atomically
 from onnxscape.files.guarded_hdf5 import UntrustedHdf5, open_untrusted
 from onnxscape.files.hdf5_image import hdf5_image
 from onnxscape.storage.recorded import (
+    interpolation_from_json,
     plan_from_json,
     provenance_from_json,
     provenance_to_json,
@@ -35,6 +36,7 @@ FORMAT = 1
 """Version of the file's layout, kept in the attribute `onnxscape_format`."""
 
 _CENTER = "center_"
+_TEXTS = ("spec", "plan", "provenance", "interpolation")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]*")
 
 
@@ -142,6 +144,8 @@ def _fill(file: h5py.File, landscape: Landscape, split: str) -> None:
         attributes["spec"] = landscape.spec.to_json()
     if landscape.plan is not None:
         attributes["plan"] = landscape.plan.to_json()
+    if landscape.interpolation is not None:
+        attributes["interpolation"] = landscape.interpolation.to_json()
     for name, value in landscape.center.items():
         attributes[_CENTER + name] = np.float64(value)
     for name, attribute in attributes.items():
@@ -154,7 +158,7 @@ def _fill(file: h5py.File, landscape: Landscape, split: str) -> None:
     evaluated = np.asarray(landscape.evaluated, dtype=np.bool_)
     file.create_dataset("evaluated", data=evaluated.astype(np.uint8))
     for name, values in landscape.surfaces.items():
-        kept = np.where(evaluated, np.asarray(values, dtype=np.float64), np.nan)
+        kept = np.where(landscape.known, np.asarray(values, dtype=np.float64), np.nan)
         file.create_dataset(name, data=kept)
         if name == "accuracy":
             file.create_dataset(_copies(split)[1], data=kept * 100.0)
@@ -162,7 +166,7 @@ def _fill(file: h5py.File, landscape: Landscape, split: str) -> None:
 
 
 def _read(source: UntrustedHdf5) -> Landscape:
-    texts = {name: source.text(name) for name in ("spec", "plan", "provenance")}
+    texts = {name: source.text(name) for name in _TEXTS}
     spec = spec_from_json(texts["spec"], source.path)
     provenance = provenance_from_json(texts["provenance"], source.path)
     grid = read_grid(source, None if spec is None else spec.grid)
@@ -185,6 +189,7 @@ def _read(source: UntrustedHdf5) -> Landscape:
         spec=spec,
         plan=plan_from_json(texts["plan"], source.path),
         provenance=provenance,
+        interpolation=interpolation_from_json(texts["interpolation"], source.path),
     )
 
 

@@ -9,24 +9,10 @@ import h5py
 import numpy as np
 import onnx
 from fixture_edits import MODELS, WEIGHTS
+from fixture_observer import Recorder
 from fixture_truth import SEED, task_of
 
 import onnxscape as ox
-
-
-class Recorder:
-    """An observer that keeps warnings."""
-
-    def __init__(self):
-        self.warnings = []
-
-    def warning(self, text):
-        self.warnings.append(text)
-
-    def ignore(self, *args, **options):
-        """Ignore what else a run tells."""
-
-    note = bytes_read = outline = point = ignore
 
 
 @dataclass(frozen=True)

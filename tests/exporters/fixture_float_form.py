@@ -132,7 +132,11 @@ def _q_gemm(node, constants, floats):
 
 
 def _integer(op):
-    """Write an operator whose results are whole numbers, scaled by what comes behind it."""
+    """Write an operator whose results are whole numbers, scaled by what comes behind it.
+
+    ONNX Runtime calls a weight NAME_quantized and its scale, a factor behind the operator,
+    NAME_scale: the weight takes it, and ones stay in its place.
+    """
 
     def write(node, constants, floats):
         x, w, x_zero, w_zero = node.input
@@ -140,7 +144,10 @@ def _integer(op):
             return None
         axis = 0 if op == "Conv" else -1
         weight = constants[w].astype(np.float32)
-        floats[w] = weight - _along(constants[w_zero].astype(np.float32), weight, axis)
+        scale = f"{w.removesuffix('_quantized')}_scale"
+        weight -= _along(constants[w_zero].astype(np.float32), weight, axis)
+        floats[w] = weight * _along(constants[scale], weight, axis)
+        floats[scale] = np.ones_like(constants[scale])
         stem = node.output[0]
         return [
             helper.make_node("Cast", [x], [f"{stem}/x"], to=FLOAT),

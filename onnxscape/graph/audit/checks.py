@@ -15,6 +15,7 @@ from onnxscape.graph.audit.network_checks import (
     shared_weights,
     weights_as_inputs,
 )
+from onnxscape.graph.passes.quantization import UNSCALED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -86,7 +87,8 @@ def _fixed_batch(evidence: Evidence) -> Iterator[str]:
 def _quantized(evidence: Evidence) -> Iterator[str]:
     """Yield what moving weights that are stored as integers means."""
     weights = [p.name for p in evidence.parameters if p.role is Role.WEIGHT]
-    integers = [n for n in weights if "int" in evidence.types.get(n, "")]
+    stored = [n for n in weights if "int" in evidence.types.get(n, "")]
+    integers = [n for n in stored if UNSCALED not in evidence.graph.initializers[n].meta]
     if integers:
         yield (
             f"{listed(integers)}: stored as integers. They move as the real numbers they "
@@ -119,7 +121,7 @@ def _little_moves(evidence: Evidence) -> Iterator[str]:
     sizes = {
         p.name: p.values.size for p in evidence.parameters if p.role is not Role.STATISTIC
     }
-    total = sum(sizes.values())
+    total = sum(sizes.values()) + evidence.integers
     moved = sum(size for name, size in sizes.items() if name in evidence.moves)
     if 0 < moved < total / 2:
         yield (

@@ -10,6 +10,10 @@ import onnx
 import onnx_ir as ir
 
 from onnxscape.graph.operands import in_evaluation_order, resolve
+from onnxscape.graph.operators import WEIGHTS, operator_name
+from onnxscape.graph.operators.layers import is_table
+from onnxscape.graph.passes.quantization import NOT_MOVED
+from onnxscape.graph.roles import FLOATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +52,7 @@ class Evidence:
         batch: The size of batch that the file was exported for; None if it takes any.
         native: Whether the file's own precision is kept.
         unused: Names of float tensors of the user's file that no output depends on.
+        integers: Number of values in weights that stay since they are integers.
     """
 
     graph: ir.Graph
@@ -61,6 +66,7 @@ class Evidence:
     batch: FixedBatch | None
     native: bool
     unused: Sequence[str]
+    integers: int
 
 
 def find_uses(graph: ir.Graph) -> dict[str, list[Use]]:
@@ -82,6 +88,37 @@ def find_uses(graph: ir.Graph) -> dict[str, list[Use]]:
                 if operand is not None:
                     uses[str(operand.source.name)].append(Use(node, slot))
     return dict(uses)
+
+
+def count_integers(graph: ir.Graph, uses: Mapping[str, Sequence[Use]]) -> int:
+    """Count the values of weights that could not be made floats.
+
+    Args:
+        graph: The main graph, in canonical form.
+        uses: Where its initializers are used.
+
+    Returns:
+        Their number as they are stored; of packed ones the number of their bytes.
+    """
+    total = 0
+    for name, places in uses.items():
+        value = graph.initializers.get(name)
+        tensor = None if value is None else value.const_value
+        if (
+            tensor is None
+            or tensor.dtype.numpy() in FLOATS
+            or not is_table(tuple(tensor.shape.numpy()))
+        ):
+            continue
+        if any(_multiplies(use) or use.node.op_type in NOT_MOVED for use in places):
+            total += tensor.size
+    return total
+
+
+def _multiplies(use: Use) -> bool:
+    """Return whether a weight stands there; integers that are looked up are indices."""
+    place = operator_name(use.node), use.slot
+    return place in WEIGHTS and use.node.op_type not in {"Gather", "Slice"}
 
 
 def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:

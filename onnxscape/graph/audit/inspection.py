@@ -16,6 +16,7 @@ from onnxscape.graph.audit.concern import Concern, Kind
 from onnxscape.graph.audit.evidence import (
     PROPOSED,
     Evidence,
+    count_integers,
     count_operators,
     find_uses,
     stored_types,
@@ -26,6 +27,7 @@ from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import foldable
 from onnxscape.graph.model_file import read_model
+from onnxscape.graph.operators.layers import is_table
 from onnxscape.graph.outputs import choose_output, last_operator
 from onnxscape.graph.parameters import find_parameters
 from onnxscape.graph.passes.notes import MOVED
@@ -79,21 +81,28 @@ def inspect(
         ModelFileError: If it is no readable ONNX model.
         UnsupportedModelError: If it cannot be handled.
     """
-    try:
-        chosen = Ignore(ignore)
-    except ValueError:
-        raise UsageError(
-            f"expected ignore to be one of {', '.join(Ignore)}, got {ignore!r}"
-        ) from None
+    chosen = _ignore(ignore)
     overrides = Overrides(
         include=tuple(include), exclude=tuple(exclude), filter_axis=filter_axis or {}
     )
     given = {name: np.asarray(values) for name, values in (weights or {}).items()}
-    file = read_model(model, weights=given)
+    return _audit(read_model(model, weights=given), chosen, overrides, precision)
+
+
+def _ignore(name: str) -> Ignore:
+    try:
+        return Ignore(name)
+    except ValueError:
+        raise UsageError(
+            f"expected ignore to be one of {', '.join(Ignore)}, got {name!r}"
+        ) from None
+
+
+def _audit(file: ModelFile, ignore: Ignore, overrides: Overrides, precision: str) -> Audit:
     form = canonical_of(file, precision)
     with broken_graphs_refused():
         parameters, warnings = find_parameters(form.model, overrides)
-        audited = tuple(_audited(p, chosen) for p in parameters)
+        audited = tuple(_audited(p, ignore) for p in parameters)
         moves = frozenset(p.name for p in audited if p.perturbed)
         evidence = _evidence(file, form, parameters, moves, precision)
         found = concerns(evidence)
@@ -105,7 +114,7 @@ def inspect(
     return Audit(
         model=_facts(file, evidence, folded),
         parameters=audited,
-        totals=Totals.of(audited),
+        totals=Totals.of(audited, integers=evidence.integers),
         warnings=(*rewritten, *tensors, *found),
     )
 
@@ -113,6 +122,7 @@ def inspect(
 def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
     verdict = perturbed(parameter, ignore)
     layout = parameter.layout
+    unknown = parameter.role is Role.CONSTANT and parameter.fixed is None
     return AuditedParameter(
         name=parameter.name,
         shape=parameter.shape,
@@ -123,6 +133,7 @@ def _audited(parameter: Parameter, ignore: Ignore) -> AuditedParameter:
         perturbed=verdict.perturbed,
         reason=verdict.reason,
         nodes=parameter.nodes,
+        perhaps_trained=unknown and not verdict.perturbed and is_table(parameter.shape),
     )
 
 
@@ -134,11 +145,12 @@ def _evidence(
     precision: str,
 ) -> Evidence:
     graph = form.model.graph
+    uses = find_uses(graph)
     return Evidence(
         graph=graph,
         parameters=parameters,
         moves=moves,
-        uses=find_uses(graph),
+        uses=uses,
         types=stored_types(file.proto),
         operators=count_operators(file.proto),
         ends={value.name: last_operator(file.proto, value.name) for value in file.outputs},
@@ -146,6 +158,7 @@ def _evidence(
         batch=_batch(form),
         native=precision == "native",
         unused=unused_tensors(file.proto),
+        integers=count_integers(graph, uses),
     )
 
 

@@ -103,6 +103,8 @@ class AuditedParameter:
         perturbed: Whether a random direction moves it.
         reason: Why it does, or does not.
         nodes: Names of the operators that use it.
+        perhaps_trained: Whether it stays as a constant only because its operator is not known
+            to have weights there.
     """
 
     name: str
@@ -114,6 +116,7 @@ class AuditedParameter:
     perturbed: bool
     reason: str
     nodes: tuple[str, ...]
+    perhaps_trained: bool = False
 
     @property
     def values(self) -> int:
@@ -145,8 +148,10 @@ class Totals:
         perturbed_tensors: Number of those that move.
         perturbed_values: Number of values in them.
         filters: Number of filters in them.
-        trainable_values: Number of values in weights, biases and normalization parameters, and
-            in whatever else moves.
+        trainable_values: Number of values in weights, biases and normalization parameters, in
+            whatever else moves, and in what stays although it may be trained.
+        unknown_values: Number of the last: values in tables of operators that are not known to
+            have weights there, and in weights that are integers and could not be made floats.
         roles: Role to the number of tensors and of values that have it.
     """
 
@@ -156,14 +161,16 @@ class Totals:
     perturbed_values: int
     filters: int
     trainable_values: int
+    unknown_values: int
     roles: Mapping[Role, tuple[int, int]]
 
     @classmethod
-    def of(cls, parameters: Collection[AuditedParameter]) -> Totals:
+    def of(cls, parameters: Collection[AuditedParameter], *, integers: int = 0) -> Totals:
         """Sum up.
 
         Args:
             parameters: All parameters of a model.
+            integers: Number of values in weights that are integers, which are no parameters.
 
         Returns:
             The totals.
@@ -171,20 +178,24 @@ class Totals:
         tensors: Counter[Role] = Counter()
         values: Counter[Role] = Counter()
         moved = []
+        trainable, unknown = 0, integers
         for p in parameters:
             tensors[p.role] += 1
             values[p.role] += p.values
             if p.perturbed:
                 moved.append(p)
+            if p.perturbed or p.role in TRAINABLE:
+                trainable += p.values
+            elif p.perhaps_trained:
+                unknown += p.values
         return cls(
             tensors=tensors.total(),
             values=values.total(),
             perturbed_tensors=len(moved),
             perturbed_values=sum(p.values for p in moved),
             filters=sum(p.filters or 0 for p in moved),
-            trainable_values=sum(
-                p.values for p in parameters if p.perturbed or p.role in TRAINABLE
-            ),
+            trainable_values=trainable + unknown,
+            unknown_values=unknown,
             roles={role: (tensors[role], values[role]) for role in Role},
         )
 
@@ -193,6 +204,13 @@ class Totals:
         """Share of the trainable values that move, 0 to 1; None if nothing is trainable."""
         trainable = self.trainable_values
         return self.perturbed_values / trainable if trainable else None
+
+    @property
+    def noun(self) -> str:
+        """What `trainable_values` counts, for people."""
+        return (
+            "values that are or may be trained" if self.unknown_values else "trainable values"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the totals as plain JSON values."""
@@ -203,6 +221,7 @@ class Totals:
             "perturbed_values": self.perturbed_values,
             "filters": self.filters,
             "trainable_values": self.trainable_values,
+            "unknown_values": self.unknown_values,
             "share": self.share,
             "roles": {
                 str(role): {"tensors": tensors, "values": values}
@@ -231,7 +250,7 @@ class Audit:
         totals, count = self.totals, len(self.warnings)
         return (
             f"Audit({self.model.name}: {totals.perturbed_values:,} of "
-            f"{totals.trainable_values:,} trainable values move, "
+            f"{totals.trainable_values:,} {totals.noun} move, "
             f"{count} {'warning' if count == 1 else 'warnings'})"
         )
 

@@ -179,7 +179,7 @@ def _totals(audit: Audit) -> str:
     share = "" if totals.share is None else f" ({totals.share:.1%})".replace("%", " %")
     verb = "moves" if totals.perturbed_values == 1 else "move"
     return (
-        f"{totals.perturbed_values:,} of {totals.trainable_values:,} trainable values {verb}"
+        f"{totals.perturbed_values:,} of {totals.trainable_values:,} {totals.noun} {verb}"
         f"{share}, in {_counted(totals.perturbed_tensors, 'tensor')} and "
         f"{_counted(totals.filters, 'filter')}"
     )

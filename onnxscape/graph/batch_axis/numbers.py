@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MOST = 256
 """Elements of the largest tensor that is taken for numbers of a shape."""
 
+MOST_BITS = 63
+"""Bits of a number: what does not fit into an int64 is none of a shape."""
+
 WHOLE = frozenset({ir.DataType.INT64, ir.DataType.INT32})
 """Element types of numbers of a shape."""
 
@@ -59,7 +62,7 @@ def shape_of(step: Step) -> Numbers | None:
         The sizes; None if not even their number is known.
     """
     state = step.state(0)
-    if state.shape is None:
+    if state.shape is None or len(state.shape) > MOST:
         return None
     extents = [None if size is None else Extent(size) for size in state.shape]
     if state.along is not None:
@@ -70,10 +73,23 @@ def shape_of(step: Step) -> Numbers | None:
     return filled((len(kept),), kept)
 
 
+def _held(fixed: int, per_sample: int) -> Extent | None:
+    """Return a sum or product; None if it does not fit and is the same for every batch.
+
+    Raises:
+        Unprovable: If it does not fit, and depends on the batch size.
+    """
+    if max(fixed.bit_length(), per_sample.bit_length()) <= MOST_BITS:
+        return Extent(fixed, per_sample)
+    if per_sample:
+        raise _too_hard()
+    return None
+
+
 def _plus(a: Extent | None, b: Extent | None, sign: int = 1) -> Extent | None:
     if a is None or b is None:
         return _unknown(a, b)
-    return Extent(a.fixed + sign * b.fixed, a.per_sample + sign * b.per_sample)
+    return _held(a.fixed + sign * b.fixed, a.per_sample + sign * b.per_sample)
 
 
 def _minus(a: Extent | None, b: Extent | None) -> Extent | None:
@@ -85,7 +101,7 @@ def _times(a: Extent | None, b: Extent | None) -> Extent | None:
         return _unknown(a, b)
     if a.per_sample and b.per_sample:
         raise _too_hard()
-    return Extent(a.fixed * b.fixed, a.fixed * b.per_sample + a.per_sample * b.fixed)
+    return _held(a.fixed * b.fixed, a.fixed * b.per_sample + a.per_sample * b.fixed)
 
 
 def _over(a: Extent | None, b: Extent | None) -> Extent | None:
@@ -138,11 +154,16 @@ def _too_hard() -> Unprovable:
     return Unprovable("computes with the batch size in a way that cannot be followed")
 
 
-def _each(function: Callable[..., Extent | None], count: int) -> Callable[[Step], Numbers]:
+def _each(
+    function: Callable[..., Extent | None], count: int
+) -> Callable[[Step], Numbers | None]:
     apply = np.frompyfunc(function, count, 1)
 
-    def rule(step: Step) -> Numbers:
+    def rule(step: Step) -> Numbers | None:
         numbers = [step.state(slot).numbers for slot in range(count)]
+        shapes = [array.shape for array in numbers if array is not None]
+        if math.prod(np.broadcast_shapes(*shapes)) > MOST:
+            return None
         return filled_like(apply(*numbers))
 
     return rule
@@ -164,7 +185,10 @@ def _cast(step: Step) -> Numbers | None:
 
 
 def _concat(step: Step) -> Numbers | None:
-    return np.concatenate([s.numbers for s in step.given if s.numbers is not None])
+    parts = [s.numbers for s in step.given if s.numbers is not None]
+    if sum(part.size for part in parts) > MOST:
+        return None
+    return np.concatenate(parts, axis=step.integer("axis", 0))
 
 
 def _gather(step: Step) -> Numbers | None:

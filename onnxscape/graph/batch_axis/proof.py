@@ -19,6 +19,9 @@ _NAME = "onnxscape::batch"
 _MOST_ATTEMPTS = 64
 """How often a proof is tried with another guess where sizes do not tell the batch axis."""
 
+_MOST_FOLLOWED = 2**18
+"""Nodes that all those tries follow together; a large graph gets fewer, but one."""
+
 _MOST_ZEROS = 2**20
 """Elements of the largest initializer that is looked through for values other than zero."""
 
@@ -95,7 +98,8 @@ def _prove(model: ir.Model) -> tuple[FixedBatch | None, Edits]:
     needed = list(in_evaluation_order(graph))
     choices = Choices()
     reason = ""
-    for _ in range(_MOST_ATTEMPTS):
+    attempts = max(1, min(_MOST_ATTEMPTS, _MOST_FOLLOWED // max(1, len(needed))))
+    for _ in range(attempts):
         edits = Edits(graph)
         edits.add(lambda: _forget_shapes(graph, needed))
         try:

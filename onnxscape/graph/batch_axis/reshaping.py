@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxscape.graph.batch_axis.state import Along, Extent, Sizes, State, Unprovable
+from onnxscape.graph.batch_axis.state import MOST_AXES, Along, Extent, Sizes, State, Unprovable
 from onnxscape.graph.batch_axis.step import normalized, product
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def reshape(step: Step) -> Sequence[State]:
     """
     state, shape = step.tracked(0)
     numbers = step.state(1).numbers
+    if numbers is not None and numbers.size > MOST_AXES:
+        raise Unprovable(f"makes a value of more than {MOST_AXES} axes")
     if state.along is None:
         if step.state(1).sized:
             raise Unprovable("brings a constant into a shape with the batch size")

@@ -10,9 +10,10 @@ from onnxscape.graph.batch_axis import (
     numbers,
     rearranging,
     reductions,
+    repeating,
     reshaping,
 )
-from onnxscape.graph.batch_axis.state import State, Unprovable
+from onnxscape.graph.batch_axis.state import MOST_AXES, MOST_SIZE, State, Unprovable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,14 +32,14 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "BatchNormalization"): reductions.channel_normalization,
     ("", "CastLike"): elementwise.like_first,
     ("", "Concat"): rearranging.concat,
-    ("", "ConstantOfShape"): rearranging.constant_of_shape,
+    ("", "ConstantOfShape"): repeating.constant_of_shape,
     ("", "Conv"): layers.convolution,
     ("", "ConvTranspose"): layers.transposed_convolution,
     ("", "CumSum"): reductions.cumulative_sum,
     ("", "DepthToSpace"): rearranging.space_depth,
     ("", "DequantizeLinear"): reductions.quantization,
     ("", "Einsum"): layers.einsum,
-    ("", "Expand"): rearranging.expand,
+    ("", "Expand"): repeating.expand,
     ("", "Flatten"): reshaping.flatten,
     ("", "GRU"): layers.recurrent,
     ("", "Gather"): rearranging.gather,
@@ -61,13 +62,13 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "MaxPool"): layers.pool,
     ("", "MeanVarianceNormalization"): reductions.mean_variance,
     ("", "OneHot"): rearranging.one_hot,
-    ("", "Pad"): rearranging.pad,
+    ("", "Pad"): repeating.pad,
     ("", "QuantizeLinear"): reductions.quantization,
     ("", "RMSNormalization"): reductions.layer_normalization,
     ("", "RNN"): layers.recurrent,
     ("", "Range"): rearranging.range_,
     ("", "Reshape"): reshaping.reshape,
-    ("", "Resize"): rearranging.resize,
+    ("", "Resize"): repeating.resize,
     ("", "SequenceAt"): rearranging.sequence_at,
     ("", "SimplifiedLayerNormalization"): reductions.layer_normalization,
     ("", "Slice"): rearranging.slice_,
@@ -76,7 +77,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Split"): rearranging.split,
     ("", "SplitToSequence"): rearranging.split_to_sequence,
     ("", "Squeeze"): rearranging.squeeze,
-    ("", "Tile"): rearranging.tile,
+    ("", "Tile"): repeating.tile,
     ("", "TopK"): reductions.top,
     ("", "Transpose"): rearranging.transpose,
     ("", "Trilu"): rearranging.trilu,
@@ -110,14 +111,31 @@ def follow(step: Step) -> Sequence[State]:
         raise Unprovable("runs a graph of its own, which is not followed")
     concerned = any(state.along is not None or state.sized for state in step.given)
     try:
-        return _followed(step)
+        made = _followed(step)
+        for state in made:
+            _refuse_absurd(state)
     except Unprovable:
         if concerned:
             raise
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         if concerned:
             raise Unprovable("does not fit its inputs") from error
+    else:
+        return made
     return [State(None)]
+
+
+def _refuse_absurd(state: State) -> None:
+    """Keep what a graph may make of ranks and sizes from growing with every node.
+
+    Raises:
+        Unprovable: If a value has more axes or larger ones than there can be.
+    """
+    shape = state.shape or ()
+    if len(shape) > MOST_AXES:
+        raise Unprovable(f"makes a value of more than {MOST_AXES} axes")
+    if any(size is not None and size > MOST_SIZE for size in shape):
+        raise Unprovable(f"makes an axis of more than {MOST_SIZE} elements")
 
 
 def _followed(step: Step) -> Sequence[State]:
@@ -132,6 +150,8 @@ def _followed(step: Step) -> Sequence[State]:
         if state is not None and state.sized and not takes:
             raise Unprovable("computes with the batch size, which is not followed")
     rule = RULES.get((step.node.domain, step.node.op_type))
+    if any(len(state.shape or ()) > MOST_AXES for state in step.given):
+        raise Unprovable(f"has an input of more than {MOST_AXES} axes")
     if rule is None:
         raise Unprovable("is an operator of which it is not known what it does to a batch")
     return rule(step)

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 Sizes: TypeAlias = tuple[int | None, ...]
 """One entry per axis, None where it is not known; never None for want of the batch size."""
 
+MOST_AXES = 64
+"""Axes of a value; numpy knows no more, and rules may double them."""
+
+MOST_SIZE = 2**63 - 1
+"""Largest size of an axis, that of an int64; rules may multiply them."""
+
 
 class Unprovable(Exception):  # noqa: N818 - no error: it ends a proof, and carries why
     """A node might let samples see each other; the text goes on after the node's name."""

@@ -73,7 +73,14 @@ def _gather_axis(node: ir.Node, shape: Shape) -> int:
 
 
 def _embedding(node: ir.Node, shape: Shape) -> FilterLayout | None:
-    return FilterLayout.along(shape, (_gather_axis(node, shape),)) if is_table(shape) else None
+    """Return the layout of a table of tokens; None for a stack of which a loop takes one."""
+    index = node.inputs[1] if len(node.inputs) > 1 else None
+    one = index is not None and index.shape is not None and len(index.shape) == 0
+    axis = _gather_axis(node, shape)
+    matrices = axis == 0 and sum(size > 1 for size in shape) > 2
+    if one or matrices or not is_table(shape):
+        return None
+    return FilterLayout.along(shape, (axis,))
 
 
 GATHER = WeightRule(_gather_axis, _embedding, no_channels)

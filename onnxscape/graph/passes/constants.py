@@ -14,7 +14,7 @@ from onnxscape.graph.operands import VIEWS, constant_array, resolve
 from onnxscape.graph.operators import attribute
 from onnxscape.graph.passes.constant_sizes import SIZES, work
 from onnxscape.graph.passes.inferred_sizes import inferred_shapes
-from onnxscape.graph.passes.structure import free_name, names_in
+from onnxscape.graph.passes.structure import Names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +58,10 @@ def fold_constants(model: ir.Model, notes: Notes) -> None:
 
 
 def _fold(model: ir.Model, notes: Notes, folding: _Folding, inferred: Shapes) -> None:
-    shared = _shared_sources(model, inferred)
     batches = _fixed_batches(model)
+    shared = _shared_sources(model, None if batches else inferred)
     for node in list(model.graph.all_nodes()):
-        sizes = _static_shape(model, node, inferred)
+        sizes = None if batches else _static_shape(node, inferred)
         if sizes is not None:
             folding.replace(node, [sizes])
             continue
@@ -83,8 +83,9 @@ class _Folding:
 
     def __init__(self, model: ir.Model) -> None:
         self._graph = model.graph
-        self._names = names_in(model)
+        self._names = Names(model)
         self._made: dict[str, int] = {}
+        self._made_in_all = 0
         self._work = 0
         tensors = (v.const_value for v in model.graph.initializers.values())
         held = sum(tensor.size for tensor in tensors if tensor is not None)
@@ -101,7 +102,7 @@ class _Folding:
         except (ValueError, IndexError):
             return  # shapes that do not fit: nothing will come of it
         self._work += work(node, arrays, size)
-        if sum(self._made.values()) + size > self._most:
+        if self._made_in_all + size > self._most:
             raise UnsupportedModelError(
                 f"{node.op_type} {node.name!r} makes constants of more than {self._most} "
                 "elements, far more than the file holds; export the model anew"
@@ -117,27 +118,42 @@ class _Folding:
         for old, array in zip(node.outputs, results, strict=True):
             name = str(old.name)
             if name and old.uses():
-                if self._names[name] > 1:
-                    name = free_name(name, self._names)
+                if self._names.shared(name):
+                    name = self._names.another(name)
                 value = ir.val(name, const_value=ir.tensor(array, name=name))
                 old.replace_all_uses_with(value)
                 self._graph.register_initializer(value)
                 self._made[name] = array.size
+                self._made_in_all += array.size
         self._take_out(node)
 
     def _take_out(self, node: ir.Node) -> None:
         """Remove a node, and what was there for it alone: views and computed constants."""
-        inputs = {id(value): value for value in node.inputs if value is not None}
-        assert node.graph is not None  # noqa: S101 - it was found in one
-        node.graph.remove(node, safe=True)
-        for value in inputs.values():
-            maker = value.producer()
-            if value.uses() or value.is_graph_output():
-                continue
-            if maker is not None:
-                self._take_out(maker)
-            elif self._made.pop(str(value.name), None) is not None:
-                del self._graph.initializers[str(value.name)]
+        gone = [node]
+        while gone:
+            last = gone.pop()
+            inputs = dict.fromkeys(value for value in last.inputs if value is not None)
+            assert last.graph is not None  # noqa: S101 - it was found in one
+            last.graph.remove(last, safe=True)
+            for value in inputs:
+                maker = value.producer()
+                if _is_needed(value):
+                    continue
+                if maker is None:
+                    self._forget(value)
+                elif not any(_is_needed(output) for output in maker.outputs):
+                    gone.append(maker)
+
+    def _forget(self, value: ir.Value) -> None:
+        """Take a computed constant out that nothing uses."""
+        size = self._made.pop(str(value.name), None)
+        if size is not None:
+            self._made_in_all -= size
+            del self._graph.initializers[str(value.name)]
+
+
+def _is_needed(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _may_be_computed(node: ir.Node) -> bool:
@@ -159,7 +175,7 @@ def _is_constant(node: ir.Node) -> bool:
 def _weight_waits(model: ir.Model) -> bool:
     """Return whether a weight is cut or shaped by what sizes inside of the graph may tell."""
     inner = any(n.op_type == "Shape" and not _of_an_input(n) for n in model.graph)
-    return (inner and not _has_fixed_batch(model)) and any(
+    return (inner and not _fixed_batches(model)) and any(
         node.op_type in {"Slice", "Split", "Reshape", "Expand", "Tile"}
         and node.inputs
         and (operand := resolve(node.inputs[0])) is not None
@@ -171,10 +187,6 @@ def _weight_waits(model: ir.Model) -> bool:
 
 def _of_an_input(node: ir.Node) -> bool:
     return node.inputs[0] is None or node.inputs[0].is_graph_input()
-
-
-def _has_fixed_batch(model: ir.Model) -> bool:
-    return bool(_fixed_batches(model))
 
 
 def _fixed_batches(model: ir.Model) -> set[int]:
@@ -194,16 +206,12 @@ def _goes_beside_samples(node: ir.Node, batches: set[int]) -> bool:
     return beside and sizes is not None and sizes.size > 1 and int(sizes.flat[0]) in batches
 
 
-def _static_shape(
-    model: ir.Model, node: ir.Node, inferred: Shapes
-) -> NDArray[np.int64] | None:
+def _static_shape(node: ir.Node, inferred: Shapes) -> NDArray[np.int64] | None:
     """Return what a Shape gives if the file tells; None for other nodes.
 
-    Where the batch is fixed, sizes may be multiples of it: those are left alone.
+    Not to be asked where the batch is fixed: sizes may be multiples of it.
     """
     if node.op_type != "Shape" or not _may_be_computed(node) or node.inputs[0] is None:
-        return None
-    if _has_fixed_batch(model):
         return None
     for shape in (node.inputs[0].shape, inferred.get(str(node.inputs[0].name))):
         if shape is None:
@@ -227,14 +235,20 @@ def _sources(node: ir.Node) -> set[str]:
     return {str(operand.source.name) for operand in operands if operand is not None}
 
 
-def _shared_sources(model: ir.Model, inferred: Shapes) -> set[str]:
-    """Return the weights that are operands of a layer and are computed with, too."""
+def _shared_sources(model: ir.Model, inferred: Shapes | None) -> set[str]:
+    """Return the weights that are operands of a layer and are computed with, too.
+
+    Args:
+        model: The model.
+        inferred: Shapes that it does not state; None where shapes are no constants.
+    """
     constant: set[ir.Value | None] = {None, *model.graph.initializers.values()}
     computed: set[str] = set()
     used: set[str] = set()
     for node in model.graph.all_nodes():
         ahead = _may_be_computed(node) and constant.issuperset(node.inputs)
-        ahead = ahead or _static_shape(model, node, inferred) is not None
+        if inferred is not None and not ahead:
+            ahead = _static_shape(node, inferred) is not None
         if ahead:
             constant.update(node.outputs)
         if not _is_view(node) and node.op_type not in {"Shape", "Size"}:

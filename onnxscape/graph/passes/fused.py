@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onnxscape.graph.passes.rewriting import Replacement
+from onnxscape.graph.passes.rewriting import Replacement, Rewriting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,17 +36,18 @@ def take_fused_apart(model: ir.Model, _notes: Notes) -> None:
     Before: nodes are sorted. After: FusedConv and FusedGemm are gone, but for activations that
     are not known here.
     """
+    rewriting = Rewriting(model)
     for node in list(model.graph.all_nodes()):
         if node.domain == "com.microsoft" and node.op_type in _PLAIN:
-            _take_apart(model, node)
+            _take_apart(rewriting, node)
 
 
-def _take_apart(model: ir.Model, node: ir.Node) -> None:
+def _take_apart(rewriting: Rewriting, node: ir.Node) -> None:
     found = node.attributes.get("activation")
     activation = "" if found is None else found.as_string()
     if activation and activation not in _PARAMETERS:
         return
-    new = Replacement(model, node)
+    new = Replacement(rewriting, node)
     kept: dict[str, Any] = {
         n: a for n, a in node.attributes.items() if not n.startswith("activation")
     }

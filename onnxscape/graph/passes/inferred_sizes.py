@@ -42,14 +42,17 @@ def inferred_shapes(model: ir.Model) -> Mapping[str, tuple[int | None, ...]]:
     if sum(tensor.nbytes for tensor in tensors if tensor is not None) > _MOST_BYTES:
         return {}
     proto = ir.to_proto(model)
-    large = [t for t in proto.graph.initializer if math.prod(t.dims) > _MOST_SIZES]
     fed = {value.name for value in proto.graph.input}
-    for tensor in large:
-        if tensor.name not in fed:
+    small = []
+    for tensor in proto.graph.initializer:
+        if math.prod(tensor.dims) <= _MOST_SIZES:
+            small.append(tensor)
+        elif tensor.name not in fed:
             proto.graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
-        proto.graph.initializer.remove(tensor)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(small)
     content = proto.SerializeToString()
     try:
         found = run_in_child(

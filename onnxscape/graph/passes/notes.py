@@ -21,13 +21,19 @@ class Notes:
 
     warnings: list[str] = field(default_factory=list)
     loosened: set[str] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
 
     def warn(self, text: str) -> None:
         """Note a sentence for the user, unless it was said already."""
-        if text not in self.warnings:
+        if text not in self._said:
+            self._said.add(text)
             self.warnings.append(text)
 
-    def quantized_weight(self) -> None:
-        """Note that a weight is moved that the file holds as integers."""
+    def quantized_weight(self, remark: str | None = None) -> None:
+        """Note that a weight is moved that the file holds as integers.
+
+        Args:
+            remark: What it is moved as, if not as the floats that the integers stand for.
+        """
         self.loosened.add("quantized")
-        self.warn(MOVED)
+        self.warn(MOVED if remark is None else remark)

@@ -15,7 +15,8 @@ import onnx_ir as ir
 from onnxscape.graph.operands import constant_array
 from onnxscape.graph.operators import attribute
 from onnxscape.graph.passes.dequantized import blockwise, dequantized
-from onnxscape.graph.passes.rewriting import Replacement
+from onnxscape.graph.passes.rewriting import Replacement, Rewriting
+from onnxscape.graph.passes.scale_behind import scale_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from onnxscape.graph.passes.notes import Notes
 
-_NOT_MOVED = frozenset(
+NOT_MOVED = frozenset(
     {
         "DynamicQuantizeLSTM",
         "ConvInteger",
@@ -43,6 +44,9 @@ _NOT_MOVED = frozenset(
 )
 """Operators whose quantized weights stay where they could not be rewritten."""
 
+UNSCALED = "onnxscape.unscaled"
+"""Key of `ir.Value.meta`: set on a weight that moves in units of its integers."""
+
 _FLOAT = int(ir.DataType.FLOAT)
 
 
@@ -54,15 +58,17 @@ def dequantize_weights(model: ir.Model, notes: Notes) -> None:
     integers and their scales and zero points constant. The new weight has the name and shape
     of the quantized one, and `Replacement` notes the user's operator.
     """
+    rewriting = Rewriting(model)
     for node in list(model.graph.all_nodes()):
         if "Quantize" in node.op_type or node.op_type.startswith("QLinear"):
             notes.loosened.add("quantized")
         if node.op_type == "DequantizeLinear" and constant_array(node.inputs[0]) is not None:
             node.domain = ""  # that of com.microsoft means the same
         rewrite = REWRITES.get((node.domain, node.op_type))
-        if rewrite is not None and rewrite(Operator(model, node)):
-            notes.quantized_weight()
-        elif node.op_type in _NOT_MOVED and any(_is_matrix(v) for v in node.inputs):
+        operator = Operator(rewriting, node)
+        if rewrite is not None and rewrite(operator):
+            notes.quantized_weight(operator.remark)
+        elif node.op_type in NOT_MOVED and any(_is_matrix(v) for v in node.inputs):
             notes.warn(
                 f"{node.op_type} {node.name!r} is quantized in a way that is not understood: "
                 "its weights are not moved"
@@ -75,13 +81,21 @@ def _is_matrix(value: ir.Value | None) -> bool:
 
 
 class Operator:
-    """A quantized node and what takes its place."""
+    """A quantized node and what takes its place.
 
-    def __init__(self, model: ir.Model, node: ir.Node) -> None:
+    Attributes:
+        model: The model.
+        node: The node.
+        new: What takes its place.
+        remark: What the user should know, where its weight is not the float it stands for.
+    """
+
+    def __init__(self, rewriting: Rewriting, node: ir.Node) -> None:
         """Look at a node; nothing changes until `finish`."""
-        self.model = model
+        self.rewriting = rewriting
         self.node = node
-        self.new = Replacement(model, node)
+        self.remark: str | None = None
+        self.new = Replacement(rewriting, node)
 
     def value(self, slot: int) -> ir.Value | None:
         """Return an input; None if it is omitted."""
@@ -181,25 +195,51 @@ def _q_gemm(op: Operator) -> bool:
 def _integer(op: str) -> Callable[[Operator], bool]:
     """Return the rewrite of ConvInteger or MatMulInteger: x, w, zero of x, zero of w.
 
-    Their int32 results are integers still; their scale comes behind them. So does that of the
-    weight, which makes no difference to filters that are normalized.
+    Their int32 results are integers still: the scales of activations and weight come behind
+    them. That of the weight goes into the weight, the other stays where it is.
     """
 
     def rewrite(found: Operator) -> bool:
         uses = list(found.node.outputs[0].uses())
         casts = [use.node for use in uses]
         floats = all(n.op_type == "Cast" and attribute(n, "to", 0) == _FLOAT for n in casts)
-        if found.array(1) is None or not found.constant(3) or not uses or not floats:
+        integers = found.array(1)
+        if integers is None or not found.constant(3) or not uses or not floats:
             return False
         if found.node.outputs[0].is_graph_output():
             return False
-        w = found.weight(1, None, 3, axis=0 if op == "Conv" else -1)
+        rank = integers.ndim
+        scale = scale_behind(
+            found.node,
+            [cast.outputs[0] for cast in casts],
+            filters=1 if rank < 2 else integers.shape[0 if op == "Conv" else -1],
+            axis=1 - rank if op == "Conv" else -1,
+            rank=rank if op == "Conv" else max(1, rank - 1),
+        )
+        axis = 0 if op == "Conv" else -1
+        values = None if scale is None else scale.values
+        w = found.tensor(1, dequantized(integers, values, found.array(3), axis))
+        if scale is None:
+            found.remark = _unscaled(found.node)
+            w.meta[UNSCALED] = True
+        else:
+            scale.take_out()
         y = found.add(op, found.centered(0, 2), w, **found.kept())
         further = [found.add("Identity", y) for _ in casts[1:]]
         found.new.finish([cast.outputs[0] for cast in casts], [y, *further])
         return True
 
     return rewrite
+
+
+def _unscaled(node: ir.Node) -> str:
+    return (
+        f"{node.op_type} {node.name!r}: expected a Mul by the weight's constant scale behind "
+        "it, one number or one for each filter, and found none: the weight moves in units of "
+        "its integers. Only --normalize filter and --normalize weight give the surface of the "
+        "float operator; with the others, and with direction files, its steps have another "
+        "length"
+    )
 
 
 def _matmul_integer_to_float(op: Operator) -> bool:
@@ -281,7 +321,7 @@ def _gather(op: Operator) -> bool:
     users = [use.node for use in rows.uses()]
     if len(users) != 1 or users[0].op_type != "DequantizeLinear" or rows.is_graph_output():
         return False
-    behind = Operator(op.model, users[0])
+    behind = Operator(op.rewriting, users[0])
     table, scale = op.array(0), behind.array(1)
     if table is None or scale is None or not behind.single(1, 2):
         return False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.operands import constant_array
-from onnxscape.graph.passes.structure import free_name, names_in, rename
+from onnxscape.graph.passes.constants import MAX_ELEMENTS, MAX_WORK
+from onnxscape.graph.passes.structure import Names, rename
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,17 +21,66 @@ REPLACED_OP = "onnxscape.op"
 `ir.Value.meta` while passes run: what took a constant's name.)"""
 
 
-class Replacement:
-    """Nodes and tensors that take the place of one node."""
+class Rewriting:
+    """What the replacements of one pass over a model share."""
 
-    def __init__(self, model: ir.Model, node: ir.Node) -> None:
-        """Start with nothing.
+    def __init__(self, model: ir.Model) -> None:
+        """Look at a model; nothing changes.
 
         Args:
             model: The model.
+        """
+        self.graph = model.graph
+        self._model = model
+        self._made = 0
+        self._work = 0
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """The names that are taken; most models need no new ones."""
+        return Names(self._model)
+
+    @functools.cached_property
+    def _most(self) -> int:
+        tensors = (value.const_value for value in self.graph.initializers.values())
+        held = sum(tensor.size for tensor in tensors if tensor is not None)
+        return max(MAX_ELEMENTS, 4 * held)
+
+    def account(self, node: ir.Node, *, made: int = 0, work: int = 0) -> None:
+        """Keep account of the tensors that are made.
+
+        Args:
+            node: The node that needs them.
+            made: Elements of a new tensor.
+            work: Elements that were gone through.
+
+        Raises:
+            UnsupportedModelError: If that is far more than the file holds: nodes that share a
+                weight may each want another of it.
+        """
+        most = self._most
+        self._made += made
+        self._work += work
+        if self._made > most or self._work > max(MAX_WORK, most):
+            raise UnsupportedModelError(
+                f"the weights that quantized operators share, up to those of {node.op_type} "
+                f"{node.name!r}, become floats of more than {most} elements, or are computed "
+                "anew too often; export the model with weights of their own, or without "
+                "quantization"
+            )
+
+
+class Replacement:
+    """Nodes and tensors that take the place of one node."""
+
+    def __init__(self, rewriting: Rewriting, node: ir.Node) -> None:
+        """Start with nothing.
+
+        Args:
+            rewriting: The pass that replaces.
             node: The node to replace.
         """
-        self._model = model
+        self._rewriting = rewriting
         self._node = node
         self._nodes: list[ir.Node] = []
 
@@ -66,19 +118,24 @@ class Replacement:
 
         Returns:
             The new initializer.
+
+        Raises:
+            UnsupportedModelError: As `Rewriting.account`.
         """
+        rewriting = self._rewriting
+        rewriting.account(self._node, work=array.size)
         made: ir.Value | None = old.meta.get(REPLACED_OP)
         if made is not None and _holds(made, array):
             return made
-        names = names_in(self._model)
+        rewriting.account(self._node, made=array.size)
         if made is None:
             name = str(old.name)
-            rename(old, free_name(f"{name}::quantized", names))
+            rename(old, rewriting.names.new(f"{name}::quantized"))
         else:
-            name = free_name(str(made.name), names)
+            name = rewriting.names.new(str(made.name))
         new = ir.val(name, const_value=ir.tensor(array, name=name))
         old.meta[REPLACED_OP] = new
-        self._model.graph.register_initializer(new)
+        rewriting.graph.register_initializer(new)
         return new
 
     def finish(self, old: list[ir.Value], new: list[ir.Value]) -> None:

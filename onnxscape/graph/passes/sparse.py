@@ -13,6 +13,9 @@ from onnxscape.errors import ModelFileError, UnsupportedModelError
 MAX_ELEMENTS = 2**26
 """Elements of one tensor that are written out: 256 MB of float32."""
 
+MAX_BYTES = 2**30
+"""Bytes of all of them together."""
+
 
 def with_dense_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Write the sparse initializers of the main graph out.
@@ -27,15 +30,23 @@ def with_dense_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         The model itself if it has none, else a copy.
 
     Raises:
-        UnsupportedModelError: If one is too large, or its values are none.
+        UnsupportedModelError: If one is too large or all together are, or values are none.
         ModelFileError: If one contradicts itself.
     """
     if not proto.graph.sparse_initializer:
         return proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    written = 0
     for sparse in proto.graph.sparse_initializer:
-        copy.graph.initializer.append(_dense(sparse))
+        dense = _dense(sparse)
+        written += len(dense.raw_data)
+        if written > MAX_BYTES:
+            raise UnsupportedModelError(
+                f"the sparse tensors up to {dense.name!r} take more than {MAX_BYTES} bytes "
+                "once written out: export the model with dense weights"
+            )
+        copy.graph.initializer.append(dense)
     del copy.graph.sparse_initializer[:]
     return copy
 

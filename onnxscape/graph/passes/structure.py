@@ -16,10 +16,16 @@ from onnx_ir.passes.common import (
 from onnxscape.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from onnxscape.graph.passes.notes import Notes
 
 MAX_NODES = 10**6
 """Nodes of a model whose functions are written out."""
+
+MAX_NAMING = 2**25
+"""Attempts to name the values of functions that are written out: the graph library's inliner
+counts up from one for every copy of a name, and compares functions with one another."""
 
 MIN_IR_VERSION = 4
 """From this version on an initializer that is an input too can be overridden."""
@@ -42,32 +48,67 @@ def inline_functions(model: ir.Model, _notes: Notes) -> None:
 
     Raises:
         UnsupportedModelError: If that makes far too many nodes: functions that call others
-            twice double with every level.
+            twice double with every level. Or if it takes far too long to name them.
     """
     if not model.functions:
         return
-    sizes: dict[ir.OperatorIdentifier, int] = {}
-    total = sum(_inlined_size(model, node, sizes) for node in model.graph.all_nodes())
+    copies = _copies(model)
+    for uncalled in set(model.functions) - set(copies):
+        del model.functions[uncalled]  # or the inliner would write out what they call
+    total, names = 0, Counter[str]()
+    for key, count in copies.items():
+        graph = model.graph if key is None else model.functions[key]
+        for node in graph.all_nodes():
+            total += 0 if node.op_identifier() in model.functions else count
+            for name in {"node " + str(node.name), *(str(v.name) for v in node.outputs)}:
+                names[name] += count
     if total > MAX_NODES:
         raise UnsupportedModelError(
             f"the model's functions stand for {total} nodes, more than {MAX_NODES}; export it "
             "anew"
         )
+    if sum(n * n for n in (len(model.functions), *names.values())) > 2 * MAX_NAMING:
+        most = max(names.values(), default=0)
+        raise UnsupportedModelError(
+            f"the model has {len(model.functions)} functions, and written out up to {most} "
+            "nodes or values of one name, more than can be told apart in time; export it with "
+            "its functions inlined"
+        )
     InlinePass()(model)
 
 
-def _inlined_size(
-    model: ir.Model, node: ir.Node, sizes: dict[ir.OperatorIdentifier, int]
-) -> int:
-    """Return how many nodes a node becomes."""
-    key = node.op_identifier()
-    if key not in model.functions:
-        return 1
-    if key not in sizes:
-        sizes[key] = 0  # a circle, which the inliner reports
-        nodes = model.functions[key].all_nodes()
-        sizes[key] = sum(_inlined_size(model, inner, sizes) for inner in nodes)
-    return sizes[key]
+def _copies(model: ir.Model) -> dict[ir.OperatorIdentifier | None, int]:
+    """Return how often each function is written out; None stands for the main graph, once.
+
+    Functions in a circle, which the inliner reports, count as if they did not call back.
+    """
+    calls = {
+        key: Counter(
+            called
+            for node in (model.graph if key is None else model.functions[key]).all_nodes()
+            if (called := node.op_identifier()) in model.functions
+        )
+        for key in (None, *model.functions)
+    }
+    behind: list[ir.OperatorIdentifier | None] = []  # each after all that it calls
+    seen: set[ir.OperatorIdentifier | None] = {None}
+    stack: list[tuple[ir.OperatorIdentifier | None, Iterator[ir.OperatorIdentifier]]]
+    stack = [(None, iter(calls[None]))]
+    while stack:
+        key, rest = stack[-1]
+        found = next((called for called in rest if called not in seen), None)
+        if found is None:
+            behind.append(key)
+            stack.pop()
+        else:
+            seen.add(found)
+            stack.append((found, iter(calls[found])))
+    copies: dict[ir.OperatorIdentifier | None, int] = dict.fromkeys(behind[::-1], 0)
+    copies[None] = 1
+    for key in behind[::-1]:
+        for called, count in calls[key].items():
+            copies[called] += copies[key] * count
+    return copies
 
 
 def sort_nodes(model: ir.Model, _notes: Notes) -> None:
@@ -91,7 +132,7 @@ def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
     anywhere else gets a number. (A body's output that is an initializer stays: an output has
     to be made where it is.)
     """
-    names = names_in(model)
+    names = Names(model)
     for graph in list(model.graphs()):
         if graph is model.graph:
             continue
@@ -99,8 +140,8 @@ def hoist_initializers(model: ir.Model, _notes: Notes) -> None:
             if value.is_graph_output() or value.is_graph_input():
                 continue
             del graph.initializers[name]
-            if names[name] > 1:
-                rename(value, free_name(name, names))
+            if names.shared(name):
+                rename(value, names.another(name))
             model.graph.register_initializer(value)
 
 
@@ -123,31 +164,59 @@ def rename(value: ir.Value, name: str) -> None:
     value.name = name
 
 
-def names_in(model: ir.Model) -> Counter[str]:
-    """Return how many values of a model and its bodies have each name."""
-    names: Counter[str] = Counter()
-    for graph in model.graphs():
-        names.update(
-            str(value.name) for value in (*graph.inputs, *graph.initializers.values())
-        )
-        names.update(str(value.name) for node in graph for value in node.outputs)
-    return names
+class Names:
+    """The names of the values of a model and its bodies, and which are still free.
 
-
-def free_name(name: str, names: Counter[str]) -> str:
-    """Give one of several values of the same name another, and count it.
-
-    Args:
-        name: The name they share.
-        names: From `names_in`; changed.
-
-    Returns:
-        The name with a number behind it.
+    A pass makes one and asks it for every new name: counting all names again for each would
+    take time with the square of the model's size.
     """
-    free = next(new for n in itertools.count(1) if (new := f"{name}_{n}") not in names)
-    names[name] -= 1
-    names[free] += 1
-    return free
+
+    def __init__(self, model: ir.Model) -> None:
+        """Count how many values have each name.
+
+        Args:
+            model: The model.
+        """
+        self._taken: Counter[str] = Counter()
+        self._tried: Counter[str] = Counter()
+        for graph in model.graphs():
+            self._taken.update(
+                str(value.name) for value in (*graph.inputs, *graph.initializers.values())
+            )
+            self._taken.update(str(value.name) for node in graph for value in node.outputs)
+
+    def shared(self, name: str) -> bool:
+        """Return whether several values have a name."""
+        return self._taken[name] > 1
+
+    def another(self, name: str) -> str:
+        """Give one of the values of a name another, and count it.
+
+        Args:
+            name: The name they share.
+
+        Returns:
+            The name with a number behind it.
+        """
+        free = self.new(name)
+        self._taken[name] -= 1
+        return free
+
+    def new(self, name: str) -> str:
+        """Find a name for a new value, and count it.
+
+        Args:
+            name: What it is made of.
+
+        Returns:
+            The name with the first number behind it that makes it another one.
+        """
+        numbers = itertools.count(self._tried[name] + 1)
+        number = next(n for n in numbers if f"{name}_{n}" not in self._taken)
+        self._tried[name] = number  # names that were ever taken are never free again
+        free = f"{name}_{number}"
+        self._taken[free] += 1
+        return free
 
 
 def raise_ir_version(model: ir.Model, _notes: Notes) -> None:

@@ -7,6 +7,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -98,7 +100,7 @@ def heading(
         landscape: What is drawn.
         metric: Which of its surfaces.
         title: Instead of the model's name; an empty one leaves out everything but a note
-            that points are missing.
+            that points are missing or interpolated.
         name_width: Most characters in a line of the name.
         width: Most characters in a line of the details.
 
@@ -107,8 +109,10 @@ def heading(
     """
     name = str(landscape.provenance.get("model", "")) if title is None else title
     details = [] if title == "" else _fill(_facts(landscape, metric), width)
+    done, size = int(landscape.evaluated.sum()), landscape.evaluated.size
+    if landscape.complete and done < size:
+        details.append(f"{done} of {size} points evaluated, the others interpolated")
     if not landscape.complete:
-        done, size = int(landscape.evaluated.sum()), landscape.evaluated.size
         details.append(f"incomplete: {done} of {size} points")
     return Heading(name=tuple(wrap(name, name_width)), details=tuple(details))
 
@@ -177,7 +181,11 @@ def _facts(landscape: Landscape, metric: str) -> list[str]:
     samples = landscape.provenance.get("samples")
     if landscape.spec is not None:
         samples = landscape.spec.samples
-    if isinstance(samples, int):
+    used = landscape.surfaces.get("samples_used")
+    if used is not None and landscape.evaluated.any():
+        low, high = (int(f(used[landscape.evaluated])) for f in (np.min, np.max))
+        facts.append(f"{low} to {high} samples" if low < high else count(low, "sample"))
+    elif isinstance(samples, int):
         facts.append(count(samples, "sample"))
     center = [
         f"{name} {_reading(name, landscape.center[name])}"

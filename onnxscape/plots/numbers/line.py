@@ -34,7 +34,7 @@ class Curve:
         label: For the legend, e.g. `test loss`.
         percent: Whether the values are percentages.
         dashed: Whether the line is dashed, as curves of test data are.
-        steps: Evaluated steps [n].
+        steps: Steps with a value [n].
         values: [n]; NaN where not finite.
         error: Standard error of the values [n]; None if unknown or zero throughout.
         center: Value at the center; NaN if not known.
@@ -99,7 +99,7 @@ def line_numbers(landscape: Landscape, metric: str) -> LineNumbers:
     steps = landscape.betas if landscape.alphas is None else landscape.alphas
     assert steps is not None  # noqa: S101 - a grid has at least one axis
     values = display_values(landscape, metric)
-    not_finite = landscape.evaluated & np.isnan(values)
+    not_finite = landscape.known & np.isnan(values)
     with_accuracy = metric == "loss" and "accuracy" in landscape.surfaces
     return LineNumbers(
         axis="y" if landscape.alphas is None else "x",
@@ -138,7 +138,7 @@ def axis_ends(scale: Scale, curves: list[Curve]) -> tuple[float, float]:
 
 
 def _curve(landscape: Landscape, metric: str, steps: NDArray[np.float64]) -> Curve:
-    known = np.flatnonzero(landscape.evaluated)
+    known = np.flatnonzero(landscape.known)
     known = known[thin(np.ones(known.size, dtype=np.bool_), _LIMIT)]
     percent = is_percent(metric)
     error = None

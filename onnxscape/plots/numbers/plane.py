@@ -25,7 +25,7 @@ class PlaneNumbers:
         alphas: Steps along delta [n_alpha].
         betas: Steps along eta [n_beta].
         values: [n_beta, n_alpha], percent for fractions; NaN where not finite or missing.
-        evaluated: [n_beta, n_alpha].
+        evaluated: [n_beta, n_alpha]; interpolated points of a finished landscape as well.
         points: Number of points of the whole plane.
         missing: Number of those not evaluated.
         non_finite: Number of those evaluated, with a value that is not finite.
@@ -133,7 +133,7 @@ def plane_numbers(landscape: Landscape, metric: str, limit: int) -> PlaneNumbers
     alphas, betas = landscape.alphas, landscape.betas
     assert alphas is not None  # noqa: S101 - the caller has a plane
     assert betas is not None  # noqa: S101
-    evaluated = np.asarray(landscape.evaluated, dtype=np.bool_)
+    evaluated = np.asarray(landscape.known, dtype=np.bool_)
     values = display_values(landscape, metric)
     rows, columns = thin(evaluated, limit), thin(evaluated.T, limit)
     return PlaneNumbers(
@@ -156,10 +156,10 @@ def display_values(landscape: Landscape, metric: str) -> NDArray[np.float64]:
 
     Returns:
         A copy shaped like the surface: fractions in percent, NaN where a value is not
-        finite or was not evaluated.
+        finite or is not known.
     """
     values = drawable_values(landscape.surfaces[metric], percent=is_percent(metric))
-    values[~landscape.evaluated] = np.nan
+    values[~landscape.known] = np.nan
     return values
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnxscape.core.direction import Ignore, noise, random_direction
 from onnxscape.core.filters import FilterLayout
 from onnxscape.core.parameter import Choice, Parameter, Role
-from onnxscape.core.selection import Overrides, overridden, perturbed
+from onnxscape.core.selection import Overrides, Spare, overridden, perturbed
 from onnxscape.errors import UsageError
 
 RNG = np.random.default_rng(0)
@@ -38,10 +38,12 @@ SCALE = parameter("scale", Role.CONSTANT, (), "Mul")
 MASK = parameter("mask", Role.CONSTANT, (6, 6), "Add", fixed="a mask")
 ALL = [W1, BIAS, GAMMA, MEAN, POSITIONS, SCALE, MASK, W2]
 SPARE = {"conv.bias": 2, "bn.weight": 3, "pos[0]": 4, "scale": 5, "mask": 6}
+BANK = parameter("bank", Role.CONSTANT, (5, 3), "MatMul", fixed="a mel filter bank")
 
 
 def apply(*, parameters=ALL, **overrides):
-    found = overridden(parameters, SPARE, Overrides(**overrides))
+    spares = {name: Spare(noise_key=key) for name, key in SPARE.items()}
+    found = overridden(parameters, spares, Overrides(**overrides))
     return {p.name: p for p in found}
 
 
@@ -119,6 +121,20 @@ def test_an_included_tensor_moves_by_noise_with_filters_along_its_first_axis(
     np.testing.assert_allclose(
         d.reshape(filters, elements), drawn * scale[:, None], rtol=1e-6, atol=1e-9
     )
+
+
+def test_an_included_tensor_has_the_filters_of_its_operator_where_that_has_some():
+    signs = np.array([1.0, -1.0, 1.0])
+    spare = Spare(
+        noise_key=2, layout=FilterLayout.along((5, 3), (1,)), filter_axis=1, signs=signs
+    )
+    (found,) = overridden([BANK], {"bank": spare}, Overrides(include=("bank",)))
+    assert (found.filter_axis, found.layout.filters, found.choice) == (1, 3, Choice.INCLUDED)
+    d = random_direction([found], seed=7, axis=0).tensors["bank"]
+    drawn = noise(7, 0, 2, 3, 5) * signs[:, None]
+    lengths = np.linalg.norm(BANK.values.astype(np.float64), axis=0)
+    expected = drawn * (lengths / np.linalg.norm(drawn, axis=1))[:, None]
+    np.testing.assert_allclose(d.T, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_an_included_single_number_moves():

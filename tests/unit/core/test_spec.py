@@ -51,6 +51,8 @@ OTHERS = {
     "huber_delta": 0.5,
     "precision": "bf16",
     "scheme": 2,
+    "tolerance": 0.05,
+    "stderr": 0.01,
 }
 
 
@@ -133,6 +135,12 @@ def test_specs_from_before_overrides_still_read():
     assert EvalSpec.from_dict(values) == SPEC
 
 
+def test_a_spec_that_saves_no_evaluations_says_nothing_of_it():
+    digest = "bddeb2f287a4c93d432319b05346fe57"
+    assert not {"tolerance", "stderr"} & set(SPEC.to_dict())
+    assert SPEC.digest().startswith(digest)
+
+
 def test_an_unknown_field_is_an_error():
     with pytest.raises(SurfaceFileError, match="wobble"):
         EvalSpec.from_dict(SPEC.to_dict() | {"wobble": 1})
@@ -154,6 +162,8 @@ def test_an_unknown_field_is_an_error():
         ("x", {"start": 1}),
         ("y", 3),
         ("y", [1.0, -1.0, 5]),
+        ("tolerance", "small"),
+        ("stderr", [0.1]),
     ],
 )
 def test_a_field_of_another_type_is_an_error(field, value):

@@ -387,3 +387,16 @@ def test_arrays_of_the_models_type_are_not_copied():
     data = toy()
     fed = prepare_samples(data, [ROWS], samples=None).inputs["input"]
     assert np.shares_memory(fed, data.fields["x"])
+
+
+def test_shuffled_samples_keep_their_labels_and_begin_with_every_subset():
+    x = np.arange(12, dtype=np.float32).reshape(12, 1)
+    dataset = Dataset.from_arrays("arrays", {"x": x, "y": np.arange(12)})
+    signature = TensorSignature("x", (None, 1), np.dtype(np.float32))
+    shuffled, few = (
+        prepare_samples(dataset, [signature], samples=samples, shuffled=samples is None)
+        for samples in (None, 5)
+    )
+    assert sorted(shuffled.labels.tolist()) == list(range(12))
+    assert np.array_equal(shuffled.inputs["x"][:, 0], shuffled.labels)
+    assert np.array_equal(shuffled.inputs["x"][:5], few.inputs["x"])

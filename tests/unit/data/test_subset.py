@@ -46,3 +46,9 @@ def test_more_samples_than_there_are_is_an_error_that_says_how_many():
 def test_less_than_one_sample_is_an_error(samples):
     with pytest.raises(UsageError, match="at least 1"):
         subset_indices(ABC, 50, samples)
+
+
+def test_all_samples_may_come_in_the_order_of_the_permutation():
+    shuffled = subset_indices(ABC, 100, None, shuffled=True)
+    assert sorted(shuffled.tolist()) == list(range(100))
+    assert shuffled[:7].tolist() == subset_indices(ABC, 100, 7).tolist()

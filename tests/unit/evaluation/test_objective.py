@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper
 
@@ -546,6 +548,14 @@ def test_only_bytes_that_are_fed_are_told_of(evaluate, network):
     (note,) = evaluate(model, pixels)[1].notes
     assert note.startswith("'x' holds bytes, fed as numbers from 0 to 255")
     assert evaluate(model, pixels, scale="unit")[1].notes == []
+
+
+def test_bytes_in_the_columns_of_a_table_are_told_of_once(evaluate, network, tmp_path):
+    columns = {f"c{i}": np.uint8(10 * np.abs(X[:, i])) for i in range(4)}
+    pq.write_table(pa.table({**columns, "y": Y}), tmp_path / "d.parquet")
+    _, told = evaluate(network(outputs={"raw": ["n", 3]}), tmp_path / "d.parquet")
+    (note,) = told.notes
+    assert note.startswith("the columns hold bytes, fed as numbers from 0 to 255")
 
 
 def test_data_with_weights_is_digested_once(evaluate, network, monkeypatch):

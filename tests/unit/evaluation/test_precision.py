@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from fixture_observer import Recorder
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxscape as ox
@@ -16,21 +17,6 @@ W2 = np.float32(RNG.standard_normal((8, 3)))
 X = np.float32(RNG.standard_normal((40, 6)))
 Y = RNG.integers(0, 3, 40)
 SMALL = {"grid": "3x3", "radius": 0.3, "seed": 5, "threads": 1}
-
-
-class Recorder:
-    """An observer that keeps warnings."""
-
-    def __init__(self):
-        self.warnings = []
-
-    def warning(self, text):
-        self.warnings.append(text)
-
-    def ignore(self, *args, **options):
-        """Ignore what else a run tells."""
-
-    note = bytes_read = outline = point = ignore
 
 
 def node(op, inputs, outputs, **attributes):
@@ -232,7 +218,7 @@ def test_evaluation_and_inspection_name_the_same_inputs(given, make_model):
         if concern.kind == "weights as inputs"
     ]
     assert told.startswith(f"{', '.join(named)}: ")
-    expected = "'b' is used like" if given else "w, b are inputs of the model that are used"
+    expected = "or biases: b; if they" if given else "w, b are inputs of the model that are"
     with pytest.raises((NoParametersError, DataError), match=f"{expected}.*--weights FILE"):
         ox.evaluate(model, {"x": np.ones((6, 4)), "y": np.arange(6) % 3}, weights=weights)
 
@@ -241,5 +227,5 @@ def test_a_single_weight_without_a_value_is_pointed_out(network):
     model = network()
     del model.graph.initializer[0]
     model.graph.input.append(helper.make_tensor_value_info("w1", TensorProto.FLOAT, W1.shape))
-    with pytest.raises(DataError, match=r"'w1' is used like a weight .*--weights FILE\.npz"):
+    with pytest.raises(DataError, match=r"like weights or biases: w1; .*--weights FILE\.npz"):
         ox.evaluate(model, {"x": X, "y": Y}, **SMALL)

@@ -98,6 +98,26 @@ def test_a_large_result_is_refused(function):
     assert run_in_child(function("return bytes(100)"), b"", **GENEROUS | {"most": 100})
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_else_is_printed_neither_blocks_nor_counts(number, function):
+    # More than a pipe holds: nobody may wait for it to be read.
+    call = function(f"import os; [os.write({number}, bytes(1 << 16)) for _ in range(64)]; "
+                    "return data")  # fmt: skip
+    assert run_in_child(call, b"result", **GENEROUS | {"most": 100}) == b"result"
+
+
+def test_a_failure_is_told_though_much_was_printed(function):
+    call = function("import os; [os.write(2, bytes(1 << 16)) for _ in range(64)]; call.absent")
+    with pytest.raises(ChildError, match=r"no attribute 'absent'"):
+        run_in_child(call, b"", **GENEROUS)
+
+
+def test_a_long_message_is_cut(function):
+    with pytest.raises(ChildError) as caught:
+        run_in_child(function("raise ValueError('long ' * 10**6)"), b"", **GENEROUS)
+    assert len(str(caught.value)) == 300
+
+
 def test_the_child_writes_no_files(function, tmp_path):
     call = function(f"print(1, file=open({str(tmp_path / 'new')!r}, 'w'), flush=True)")
     with pytest.raises(ChildError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxscape.graph.fixed import fixed_filters, fixed_table
+from onnxscape.graph.fixed import fixed_filters, fixed_rows, fixed_table
 
 RNG = np.random.default_rng(0)
 
@@ -108,6 +108,7 @@ def positions(count, dim, *, turned=False):
 )
 def test_sines_of_positions_are_recognized(table):
     assert fixed_table(np.float32(table)) == "sines and cosines of the position"
+    assert fixed_rows(np.float32(table)) == "sines and cosines of the position"
 
 
 CAUSAL = np.triu(np.ones((8, 8), bool), 1)
@@ -126,6 +127,40 @@ CAUSAL = np.triu(np.ones((8, 8), bool), 1)
 )
 def test_masks_are_recognized(table):
     assert fixed_table(np.float32(table)) == "a mask"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.where(CAUSAL, -np.inf, 0),
+        np.where(CAUSAL, np.finfo(np.float32).min, 0),
+        np.where(CAUSAL, 0.0, 1.0),
+        np.where(CAUSAL, -1e9, 0)[None, None],
+        np.pad(np.ones((1, 1)), ((0, 99), (0, 99))),
+    ],
+)
+def test_masks_that_are_looked_up_are_recognized(rows):
+    assert fixed_rows(np.float32(rows)) == "a mask"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.where(RNG.random((50, 16)) < 0.5, -1, 1),
+        np.where(RNG.random((50, 16)) < 0.5, -0.05, 0.05),
+        np.where(RNG.random((50, 16)) < 0.5, 0, 0.25),
+        np.where(RNG.random((50, 16)) < 0.5, -1, 0),
+        np.where(CAUSAL, -1e9, 1),
+        np.where(CAUSAL, -1e4, RNG.standard_normal((8, 8))),
+        RNG.standard_normal((50, 16)),
+        np.zeros((50, 16)),
+        np.ones((4, 4)),
+        np.full((3, 3), np.nan),
+        np.zeros((1, 1)),
+    ],
+)
+def test_embeddings_are_not_fixed_even_if_trained_to_two_values(rows):
+    assert fixed_rows(np.float32(rows)) is None
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,19 @@ def test_the_digest_covers_given_weights(weightless):
     assert read_model(weightless, weights={}).digest == read_model(weightless).digest
 
 
+def test_the_order_in_which_weights_are_given_is_no_part_of_the_model(weightless):
+    bias = helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, [4])
+    weightless.graph.input.append(bias)
+    given = {"w": W, "a": W[0]}
+    one, other = (
+        read_model(weightless, weights=weights)
+        for weights in (given, dict(reversed(given.items())))
+    )
+    assert one.digest == other.digest
+    assert one.runnable() == other.runnable()
+    assert [tensor.name for tensor in other.proto.graph.initializer] == ["w", "a"]
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from onnxscape.core.grid import Axis, Grid
+from onnxscape.core.interpolation import Interpolation
 from onnxscape.core.landscape import Landscape
 from onnxscape.core.spec import EvalSpec
 
@@ -65,6 +68,28 @@ def make_landscape(make_spec):
             spec=None if spec is None else make_spec(grid, **dict(spec)),
             provenance={"model": model, "data": data},
         )
+
+    return make
+
+
+@pytest.fixture
+def interpolated():
+    """Returns a landscape as if all but some of its points had been interpolated."""
+
+    def make(landscape, evaluated):
+        record = Interpolation(
+            method="adaptive",
+            scale="log",
+            tolerance=0.05,
+            floor=1e-3,
+            evaluated=int(evaluated.sum()),
+            interpolated=int((~evaluated).sum()),
+            held_out=1,
+            largest_error=0.01,
+            errors={},
+            rounds=1,
+        )
+        return dataclasses.replace(landscape, evaluated=evaluated, interpolation=record)
 
     return make
 

@@ -10,8 +10,11 @@ from onnx import helper
 
 import onnxscape as ox
 from onnxscape.errors import DeviceError
+from onnxscape.runtime import bound_batches
+from onnxscape.runtime.device_memory import free_memory
 from onnxscape.runtime.devices import find_device
 from onnxscape.runtime.sessions import open_session, session_options
+from onnxscape.runtime.strategies import STRATEGIES
 
 pytestmark = pytest.mark.gpu
 
@@ -60,7 +63,7 @@ def test_float32_is_not_rounded_to_tf32(gpu, make_model, operator):
     assert error < 1e-5  # TF32 is off by 3e-4
 
 
-@pytest.mark.parametrize("strategy", ["overriding", "constant"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_surfaces_are_the_cpus(evaluate, strategy):
     ours, expected = evaluate(
         MODELS / "digits_cnn.onnx", grid="5x5", strategy=strategy, samples=300
@@ -70,6 +73,18 @@ def test_surfaces_are_the_cpus(evaluate, strategy):
         ours.surfaces["loss_stderr"], expected.surfaces["loss_stderr"], rtol=1e-3
     )
     assert np.abs(ours.surfaces["accuracy"] - expected.surfaces["accuracy"]).max() <= 1 / 300
+
+
+def test_a_gpu_tells_how_much_of_its_memory_is_free(gpu):
+    assert 2**20 < free_memory(gpu) < 2**40
+
+
+def test_samples_that_do_not_fit_are_copied_batch_by_batch(evaluate, monkeypatch):
+    monkeypatch.setattr(bound_batches, "free_memory", lambda _device: 1000)
+    ours, expected = evaluate(
+        MODELS / "digits_cnn.onnx", grid="3x3", strategy="resident", batch_size=64, samples=300
+    )
+    np.testing.assert_allclose(ours.loss, expected.loss, rtol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 64, 300, 512])

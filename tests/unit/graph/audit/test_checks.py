@@ -259,6 +259,28 @@ def test_quantized_operators_are_said(make_model):
     assert [p.op for p in audit.parameters if p.perturbed] == ["QLinearMatMul"]
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_weights_in_units_of_integers_are_not_said_to_be_real_numbers(scaled, make_model):
+    model = make_model(
+        [
+            node("DynamicQuantizeLinear", ["x"], "q"),
+            node("MatMulInteger", ["q", "w", "xz"], "i"),
+            node("Cast", ["i"], "f", to=1),
+            node("Mul", ["f", "ws"], "y") if scaled else node("Relu", ["f"], "y"),
+        ],
+        {"x": ["n", 3]},
+        {"y": ["n", 3]},
+        {"w": np.int8(RNG.integers(-9, 9, (3, 3))), "ws": np.float32(0.1)},
+    )
+    model.graph.node[0].output.extend(["xs", "xz"])
+    audit = ox.inspect(model)
+    assert kinds(audit) & {Kind.QUANTIZED, Kind.REWRITTEN} == {
+        Kind.QUANTIZED if scaled else Kind.REWRITTEN
+    }
+    if not scaled:
+        assert "the weight moves in units of its integers" in text_of(audit, Kind.REWRITTEN)
+
+
 def test_training_mode_is_said():
     text = "\n".join(map(str, of_export("cnn_torch_legacy_training").warnings))
     assert "rewritten: BatchNormalization" in text

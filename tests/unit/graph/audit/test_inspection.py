@@ -126,6 +126,7 @@ def test_totals_are_sums_over_the_shapes(zoo):
         "perturbed_values": weights,
         "filters": 6 + 8 + 5 + 7 + 3,
         "trainable_values": weights + biases + normalization,
+        "unknown_values": 0,
         "share": weights / (weights + biases + normalization),
         "roles": {
             "weight": {"tensors": 5, "values": weights},
@@ -135,6 +136,78 @@ def test_totals_are_sums_over_the_shapes(zoo):
             "constant": {"tensors": 1, "values": 1},
         },
     }
+
+
+@pytest.fixture(scope="module")
+def stacked(make_model):
+    """A Scan over six stacked layers of 8 by 8 and their biases, and a head of 8 by 4."""
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node("MatMul", ["h", "w"], "p"), node("Add", ["p", "b"], "next")],
+        "body",
+        [info(*entry) for entry in (("h", 1, ["n", 8]), ("w", 1, [8, 8]), ("b", 1, [8]))],
+        [info("next", 1, ["n", 8])],
+    )
+    nodes = [
+        node("Scan", ["x", "layers", "biases"], "h", body=body, num_scan_inputs=2),
+        node("Gemm", ["h", "head"], "y"),
+    ]
+    tensors = {"layers": tensor(6, 8, 8), "biases": tensor(6, 8), "head": tensor(8, 4)}
+    return make_model(nodes, {"x": ["n", 8]}, {"y": ["n", 4]}, tensors)
+
+
+def test_totals_count_what_may_be_trained_where_no_weights_are_known(stacked):
+    audit = ox.inspect(stacked)
+    totals = audit.totals
+    assert (totals.perturbed_values, totals.trainable_values) == (32, 32 + 6 * 64 + 6 * 8)
+    assert totals.unknown_values == 6 * 64 + 6 * 8
+    assert totals.share == 32 / 464
+    line = "32 of 464 values that are or may be trained move (6.9 %), in 1 tensor and 4"
+    assert line in " ".join(audit.text().split())
+    assert repr(audit).startswith("Audit(model: 32 of 464 values that are or may be trained")
+
+
+def test_totals_count_what_is_included_as_moving(stacked):
+    totals = ox.inspect(stacked, include=["layers"]).totals
+    assert totals.perturbed_values == 32 + 6 * 64
+    assert (totals.trainable_values, totals.unknown_values) == (464, 6 * 8)
+
+
+def test_totals_count_weights_that_stay_since_they_are_integers(make_model):
+    nodes = [
+        node("MatMulInteger", ["x", "q"], "i"),
+        node("Cast", ["i"], "c", to=TensorProto.DOUBLE),
+        node("Cast", ["c"], "f", to=TensorProto.FLOAT),
+        node("Gemm", ["f", "w"], "y"),
+    ]
+    tensors = {"q": RNG.integers(-9, 9, (8, 8), dtype=np.int8), "w": tensor(8, 4)}
+    types = {"x": TensorProto.UINT8}
+    audit = ox.inspect(
+        make_model(nodes, {"x": ["n", 8]}, {"y": ["n", 4]}, tensors, types=types)
+    )
+    totals = audit.totals
+    assert (totals.perturbed_values, totals.trainable_values) == (32, 32 + 64)
+    assert totals.unknown_values == 64
+    assert any(str(w).startswith("little moves: only 32 of the 96") for w in audit.warnings)
+
+
+def test_totals_do_not_count_tables_that_are_known_or_indices(make_model):
+    nodes = [
+        node("Gather", ["numbers", "x"], "i"),
+        node("Gather", ["words", "i"], "e"),
+        node("Add", ["e", "mask"], "m"),
+        node("Max", ["m", "zero"], "y"),
+    ]
+    tensors = {
+        "numbers": np.arange(64).reshape(8, 8),
+        "words": tensor(64, 8),
+        "mask": np.where(np.tril(np.ones((8, 8))) > 0, 0, -np.inf).astype(np.float32),
+        "zero": np.float32(0),
+    }
+    types = {"x": TensorProto.INT64}
+    audit = ox.inspect(make_model(nodes, {"x": ["n"]}, {"y": None}, tensors, types=types))
+    totals = audit.totals
+    assert (totals.trainable_values, totals.unknown_values) == (512, 0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
@@ -205,3 +206,11 @@ def test_heads_leave_the_models_own_inputs_and_outputs(identity_model):
     head = graft_heads(identity_model, loss)
     assert [v.name for v in identity_model.graph.inputs] == ["x", "onnxscape::labels"]
     assert [v.name for v in identity_model.graph.outputs] == ["y", head.results[0].tensor]
+
+
+def test_heads_tell_which_outputs_they_read(write, make_model):
+    nodes = [node("Neg", ["x"], name) for name in "abc"]
+    model = make_model(nodes, {"x": ["n"]}, {"a": ["n"], "b": ["n"], "c": ["n"]}, {})
+    metric = write([node("Sub", ["c", "y"], "z")], {"c": ["n"], "y": ["n"]}, {"z": ["n"]})
+    loss = Loss(name="none", output="b", label_type=np.dtype(np.float32), metrics=("own",))
+    assert graft_heads(ir.from_proto(model), loss, {"own": metric}).reads == ("b", "c")

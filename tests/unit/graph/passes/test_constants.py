@@ -352,3 +352,35 @@ def test_a_damaged_chain_is_left_as_it_is(chain):
     form = canonical(chain([("Add", ["b", "c"], "w", {})], {"b": tensor(3), "c": tensor(4)}))
     assert [n.op_type for n in form.model.graph] == ["Add", "MatMul"]
     assert isinstance(form.model, ir.Model)
+
+
+def test_a_node_stays_of_which_only_the_shape_of_one_output_is_asked(
+    make_model, node, run_model
+):
+    nodes = [
+        node("Split", ["x"], ["first", "second"], axis=1),
+        node("Shape", ["first"], "shape"),
+        node("Reshape", ["second", "shape"], "again"),
+        node("MatMul", ["again", "w"], "y"),
+    ]
+    file = make_model(nodes, {"x": ["n", 4]}, {"y": ["n", 3]}, {"w": tensor(2, 3)})
+    file.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+    file.graph.value_info.append(
+        helper.make_tensor_value_info("first", TensorProto.FLOAT, [5, 2])
+    )
+    form = ir.to_proto(canonical(file).model)
+    assert not [n for n in form.graph.node if n.op_type == "Shape"]
+    feeds = {"x": tensor(5, 4)}
+    np.testing.assert_array_equal(run_model(form, feeds)[0], run_model(file, feeds)[0])
+
+
+def test_a_long_chain_of_which_only_the_shape_is_asked_goes(make_model, node):
+    nodes = [node("Relu", [f"h{i}" if i else "x"], f"h{i + 1}") for i in range(3000)]
+    nodes += [node("Shape", ["h3000"], "shape"), node("Expand", ["one", "shape"], "wide")]
+    nodes += [node("Mul", ["x", "wide"], "m"), node("MatMul", ["m", "w"], "y")]
+    tensors = {"w": tensor(3, 4), "one": np.float32([[1]])}
+    file = make_model(nodes, {"x": ["n", 3]}, {"y": ["n", 4]}, tensors)
+    file.graph.value_info.append(
+        helper.make_tensor_value_info("h3000", TensorProto.FLOAT, [5, 3])
+    )
+    assert {n.op_type for n in canonical(file).model.graph} == {"Mul", "MatMul"}

@@ -126,3 +126,63 @@ def test_a_loop_that_decides_when_to_stop_is_taken(chain, node, unchanged):
     stops = loop(node, "n", ("Less", ["i", "seven"]))
     tensors = {"n": np.array(2**62), "b": tensor(3, 4), "seven": np.array(7)}
     unchanged(chain(stops, tensors), X)
+
+
+def test_a_limit_that_is_computed_from_constants_counts(chain, node):
+    model = chain(loop(node, "n"), {"k": np.array(2**20), "b": tensor(3, 4)})
+    model.graph.node.insert(0, node("Mul", ["k", "k"], "n"))
+    with pytest.raises(UnsupportedModelError, match=f"is to run {2**40} times"):
+        canonical(model)
+
+
+def around(node, inner, trips):
+    """Return a Loop around another."""
+    op, inputs, _, attributes = inner
+    entry = loop(node, trips)
+    body = entry[3]["body"]
+    body.node[1].CopyFrom(node(op, [*inputs[:2], "v"], "o", **attributes))
+    return entry
+
+
+@pytest.mark.parametrize(("trips", "refused"), [(99, False), (101, True)])
+def test_trips_of_loops_in_loops_multiply(trips, refused, chain, node):
+    entry = around(node, around(node, loop(node, "n"), "n"), "n")
+    model = chain(entry, {"n": np.array(trips), "b": tensor(3, 4)})
+    if not refused:
+        canonical(model)
+        return
+    with pytest.raises(UnsupportedModelError, match=f"{trips} times, {trips**2} times over"):
+        canonical(model)
+
+
+def test_the_length_of_a_scan_counts_for_loops_in_it(make_model, node):
+    inner = loop(node, "n")
+    body = helper.make_graph(
+        [node("Loop", ["n", "", "v"], "o", **inner[3]), node("Identity", ["s"], "t")],
+        "body",
+        values(v=1, s=1),
+        values(o=1, t=1),
+    )
+    nodes = [
+        node("Scan", ["b", "long"], ["w", "rest"], body=body, num_scan_inputs=1),
+        node("MatMul", ["x", "w"], "y"),
+    ]
+    tensors = {"n": np.array(1000), "b": tensor(3, 4), "long": np.zeros((1001, 1), np.float32)}
+    model = make_model(nodes, {"x": ["n", 3]}, {"y": ["n", 4]}, tensors)
+    with pytest.raises(UnsupportedModelError, match="1000 times, 1001 times over"):
+        canonical(model)
+
+
+def trips_from(node, *nodes):
+    return [node("Shape", ["x"], "shape"), node("Gather", ["shape", "one"], "size"), *nodes]
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_a_loop_is_told_of_that_nothing_limits(squared, chain, node):
+    model = chain(
+        loop(node, "n" if squared else "size"), {"one": np.array(0), "b": tensor(3, 4)}
+    )
+    for made in trips_from(node, node("Mul", ["size", "size"], "n"))[::-1]:
+        model.graph.node.insert(0, made)
+    told = [text for text in canonical(model).warnings if "may take very long" in text]
+    assert bool(told) is squared

@@ -97,27 +97,31 @@ def conv_integer():
         "w": integers(6, 2, 3, 3, dtype=np.uint8),
         "xz": np.uint8(7),
         "wz": np.uint8(99),
+        "ws": scales(1, 6, 1, 1),
     }
     nodes = [
         ("ConvInteger", ["x", "w", "xz", "wz"], "i", {"pads": [1, 1, 1, 1]}),
-        ("Cast", ["i"], "y", {"to": 1}),
+        ("Cast", ["i"], "f", {"to": 1}),
+        ("Mul", ["f", "ws"], "y"),
     ]
-    return nodes, tensors, [2, 2, 5, 5], np.uint8, F32, {"w": tensors["w"].astype(F32) - 99}
+    weight = (tensors["w"].astype(F32) - 99) * tensors["ws"].reshape(6, 1, 1, 1)
+    return nodes, tensors, [2, 2, 5, 5], np.uint8, F32, {"w": weight}
 
 
 def matmul_integer():
-    # What onnxruntime's dynamic quantization writes.
+    # What onnxruntime's dynamic quantization writes, but that its result is used twice.
     tensors = {"w": integers(5, 4), "wz": zeros(4), "ws": scales(4)}
     nodes = [
         ("DynamicQuantizeLinear", ["x"], ["q", "xs", "xz"]),
         ("MatMulInteger", ["q", "w", "xz", "wz"], "i"),
         ("Cast", ["i"], "f", {"to": 1}),
         ("Cast", ["i"], "g", {"to": 1}),
-        ("Add", ["f", "g"], "h"),
         ("Mul", ["xs", "ws"], "s"),
-        ("Mul", ["h", "s"], "y"),
+        ("Mul", ["f", "s"], "fs"),
+        ("Mul", ["s", "g"], "gs"),
+        ("Add", ["fs", "gs"], "y"),
     ]
-    weight = tensors["w"].astype(F32) - tensors["wz"]
+    weight = (tensors["w"].astype(F32) - tensors["wz"]) * tensors["ws"]
     return nodes, tensors, [3, 5], F32, F32, {"w": weight}
 
 

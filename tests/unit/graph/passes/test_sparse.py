@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from onnxscape.errors import ModelFileError, UnsupportedModelError
 from onnxscape.graph.canonical import canonical
+from onnxscape.graph.passes import sparse as sparse_pass
 
 X = {"x": np.float32(np.random.default_rng(0).standard_normal((2, 3)))}
 
@@ -50,3 +51,17 @@ def test_indices_outside_of_the_shape_are_refused(sparse):
 def test_a_sparse_weight_of_absurd_size_is_refused(dims, sparse):
     with pytest.raises(UnsupportedModelError, match="'w' claims the shape"):
         canonical(sparse([1, 6], dims))
+
+
+def test_sparse_weights_that_are_too_large_together_are_refused(sparse, monkeypatch):
+    monkeypatch.setattr(sparse_pass, "MAX_BYTES", 2 * 3 * 4 * 4)
+    model = sparse([1, 6])
+    first = model.graph.sparse_initializer[0]
+    for number in range(2):
+        another = model.graph.sparse_initializer.add()
+        another.CopyFrom(first)
+        another.values.name = f"v{number}"
+        if number == 0:
+            canonical(model)
+    with pytest.raises(UnsupportedModelError, match="up to 'v1' take more than 96 bytes"):
+        canonical(model)

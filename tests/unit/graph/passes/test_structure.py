@@ -13,7 +13,7 @@ from onnxscape.errors import UnsupportedModelError
 from onnxscape.graph.canonical import canonical, canonical_of
 from onnxscape.graph.model_file import read_model
 from onnxscape.graph.passes import structure
-from onnxscape.graph.passes.structure import free_name, names_in, rename
+from onnxscape.graph.passes.structure import Names, rename
 from onnxscape.graph.prepared import prepare
 
 RNG = np.random.default_rng(0)
@@ -110,9 +110,9 @@ def test_renaming_a_tensor_leaves_the_users_alone():
 def test_a_free_name_is_none_that_is_used(make_model, node):
     nodes = [node("Relu", ["x"], "a"), node("Relu", ["a"], "a_1"), node("Relu", ["a_1"], "y")]
     model = ir.from_proto(make_model(nodes, {"x": [3]}, {"y": [3]}, {}))
-    names = names_in(model)
-    assert free_name("a", names) == "a_2"
-    assert free_name("a", names) == "a_3"
+    names = Names(model)
+    assert names.another("a") == "a_2"
+    assert names.another("a") == "a_3"
 
 
 def test_functions_that_stand_for_too_many_nodes_are_refused(make_model, node, monkeypatch):

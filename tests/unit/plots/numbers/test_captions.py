@@ -64,6 +64,15 @@ def test_a_heading_tells_how_much_is_missing(make_landscape):
     assert empty == captions.Heading((), ("incomplete: 3 of 25 points",))
 
 
+def test_interpolated_points_are_told_and_are_not_missing(make_landscape, interpolated):
+    known = np.zeros(GRID.shape, dtype=bool)
+    known[0, :3] = True
+    landscape = interpolated(make_landscape(GRID, 1.0), known)
+    text = "3 of 25 points evaluated, the others interpolated"
+    assert captions.heading(landscape, "loss").details[-1] == text
+    assert captions.heading(landscape, "loss", title="").details == (text,)
+
+
 def test_a_title_replaces_the_name_and_an_empty_one_everything(make_landscape):
     landscape = make_landscape(GRID, 1.0)
     assert captions.heading(landscape, "loss", title="Mine").name == ("Mine",)

@@ -106,3 +106,10 @@ def test_a_very_long_line_is_thinned(make_landscape):
     assert curve.steps.size == 20_000
     np.testing.assert_allclose(curve.values, curve.steps**2)
     assert not curve.marked
+
+
+def test_interpolated_points_are_part_of_the_curve(line, interpolated):
+    evaluated = np.arange(11) % 5 == 0
+    numbers = line_numbers(interpolated(line, evaluated), "loss")
+    assert np.array_equal(numbers.main.steps, line.alphas)
+    assert np.array_equal(numbers.main.values, line.loss)

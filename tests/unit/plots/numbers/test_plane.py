@@ -135,3 +135,11 @@ def test_nothing_marked_needs_no_rectangle():
 def test_values_beyond_all_reason_are_bounded():
     values = drawable_values(np.array([1e300, -1e300, 1e-300, 2.0, np.inf]), percent=False)
     np.testing.assert_array_equal(values, [1e40, -1e40, 0.0, 2.0, np.nan])
+
+
+def test_interpolated_points_are_drawn_like_evaluated_ones(slanted, interpolated):
+    evaluated = np.zeros(slanted.grid.shape, dtype=bool)
+    evaluated[::2, ::3] = True
+    numbers = plane_numbers(interpolated(slanted, evaluated), "loss", 100)
+    assert numbers.missing == 0
+    assert np.array_equal(numbers.values, slanted.loss)

@@ -1,0 +1,96 @@
+"""What a request says about evaluating less, as fields of the spec."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from onnxscape.core.samples import Growth
+from onnxscape.errors import UsageError
+
+if TYPE_CHECKING:
+    from onnxscape.core.loss import Loss
+    from onnxscape.evaluation.request import EvalRequest
+
+DEFAULT_TOLERANCE = 0.05
+"""Relative error of interpolated losses where nothing is said."""
+
+
+AUTO = "auto"
+"""What `samples` is where each point takes as many as its standard error asks for."""
+
+
+def growth(request: EvalRequest) -> Growth | None:
+    """Return how many samples a point takes.
+
+    Args:
+        request: The request.
+
+    Returns:
+        None where every point takes all that are used.
+
+    Raises:
+        UsageError: If `samples` and `stderr` contradict one another, or the error is out of
+            range.
+    """
+    if request.samples != AUTO:
+        if request.stderr is not None:
+            raise UsageError(
+                f"--stderr {request.stderr:g} says how many samples a point takes with "
+                f"--samples auto, got --samples {request.samples or 'default'}; use both"
+            )
+        return None
+    stderr = request.stderr
+    if stderr is None or not (math.isfinite(stderr) and stderr > 0):
+        found = "nothing" if stderr is None else f"{stderr:g}"
+        raise UsageError(
+            "--samples auto needs --stderr, the standard error of the loss to reach, above 0 "
+            f"such as 0.01; got {found}"
+        )
+    return Growth(float(stderr))
+
+
+def check_growth(wanted: Growth | None, loss: Loss) -> None:
+    """Refuse to wait for the standard error of a loss that has none.
+
+    Args:
+        wanted: How many samples a point takes.
+        loss: The loss.
+
+    Raises:
+        UsageError: If it is one number for a whole batch.
+    """
+    if wanted is not None and loss.per_batch:
+        raise UsageError(
+            "--samples auto needs a loss for each sample to know its standard error, got one "
+            "for a whole batch; give a number of samples"
+        )
+
+
+def approximation(request: EvalRequest) -> dict[str, Any]:
+    """Return the fields of the spec that say which evaluations are saved.
+
+    Args:
+        request: The request.
+
+    Returns:
+        Field to value; none where all samples are evaluated at all points.
+
+    Raises:
+        UsageError: If the options contradict one another, or a number is out of range.
+    """
+    samples = growth(request)
+    fields = {} if samples is None else {"stderr": samples.stderr}
+    if not request.adaptive:
+        if request.tolerance is not None:
+            raise UsageError(
+                f"--tolerance {request.tolerance:g} says how well --adaptive interpolates; "
+                "add --adaptive, or leave it out"
+            )
+        return fields
+    tolerance = DEFAULT_TOLERANCE if request.tolerance is None else request.tolerance
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise UsageError(
+            f"expected --tolerance as a relative error above 0 such as 0.05, got {tolerance:g}"
+        )
+    return fields | {"tolerance": float(tolerance)}
