@@ -171,7 +171,12 @@ _output = section("Output")
     metavar="NAME",
     default="auto",
     show_default=True,
-    help="auto, cpu, cuda or cuda:1.",
+    help="auto, cpu, cuda, cuda:1 or openvino (Intel processors).",
+)
+@_run(
+    "--provider",
+    metavar="NAME",
+    help="Any other execution provider of ONNX Runtime, instead of --device.",
 )
 @_run(
     "--threads", type=click.IntRange(1), metavar="N", help="On the CPU.  [default: all cores]"

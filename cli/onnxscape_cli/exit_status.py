@@ -24,6 +24,7 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.UnknownDataError: 2,
     errors.ModelFileError: 2,
     errors.DeviceError: 2,
+    errors.OutOfMemoryError: 2,
     errors.SurfaceFileError: 2,
     errors.OutputError: 2,
     errors.OutputBusyError: 2,

@@ -68,7 +68,7 @@ _OPTIONS = (
         type=click.Choice(PRECISIONS),
         default="fp32",
         show_default=True,
-        help="Arithmetic of float16 and bfloat16 models: float32, or their own.",
+        help="tf32, fp16 and bf16 are faster, on a GPU; native: the file's own half floats.",
     ),
     _model(
         "--weights",

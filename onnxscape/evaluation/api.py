@@ -78,9 +78,9 @@ def evaluate(
         **options: Further fields of `EvalRequest`: `seed`, `samples`, `split`, `loss`,
             `metrics`, `output`, `class_axis`, `ignore_index`, `label_smoothing`,
             `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
-            `batch_size`, `device`, `threads`, `strategy`, `layout`, `mean`, `std`, `scale`,
-            `data_dir`, `precision`, `weights`, `adaptive`, `tolerance`,
-            `stderr`.
+            `batch_size`, `device`, `provider`, `threads`, `workers`, `strategy`, `layout`,
+            `mean`, `std`, `scale`, `data_dir`, `precision`, `weights`, `adaptive`,
+            `tolerance`, `stderr`.
 
     Returns:
         The landscape.

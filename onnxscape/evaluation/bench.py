@@ -71,7 +71,7 @@ class Bench:
         """
         few = _few(self.inputs.samples, choice.batch, self.user, self.device)
         evaluator = None
-        if self.device.kind == "cpu":
+        if self.device.kind != "cuda":
             tested = evaluator = self._evaluator(choice, self.inputs.samples)
         else:
             # A CPU is slow with a GPU's batch, and some models look at the batch as a whole.
@@ -126,7 +126,7 @@ class Bench:
         Raises:
             OutOfMemoryError: If there is none, or it is not ours to change.
         """
-        asked = self.inputs.request.batch_size is not None or self.device.kind == "cpu"
+        asked = self.inputs.request.batch_size is not None or self.device.kind != "cuda"
         if asked or choice.batch == 1 or self.prepared.demanded_batch is not None:
             raise OutOfMemoryError(
                 f"{self.device} has not enough memory for a batch of {choice.batch}; free "
@@ -159,6 +159,7 @@ class Bench:
             "head": repr(self.prepared.head),
             "inputs": {name: list(a.shape) for name, a in inputs.samples.inputs.items()},
             "base": repr(base),
+            "precision": inputs.request.precision,
             "batch": inputs.request.batch_size,
             "device": [str(self.device), self.plan.machine, usable_cores()],
             "versions": [__version__, self.plan.runtime],
@@ -194,12 +195,21 @@ def shared_out(
             raise UsageError(f"expected --workers from 1 to {most}, got {workers}: {why}")
         shared = replace(base, workers=workers, threads=base.threads // workers)
         return Calibration(chosen=shared, reason="as asked")
-    if not isinstance(evaluator, ConstantSessions) or base.threads == 1:
+    overlapping = bench.device.kind == "openvino"
+    if (
+        not isinstance(evaluator, ConstantSessions)
+        or bench.device.kind == "provider"
+        or (base.threads == 1 and not overlapping)
+    ):
         return Calibration(chosen=base, reason="by rule: there is no other way")
-    most = min(_room(bench.prepared), base.threads)
+    most = min(_room(bench.prepared), max(base.threads, 2))
     return remembered(
-        {**bench.circumstances(base), "points": min(points, base.threads), "room": most},
-        lambda: calibrate_cpu(evaluator, base, points, most),
+        {
+            **bench.circumstances(base),
+            "points": min(points, max(base.threads, 2)),
+            "room": most,
+        },
+        lambda: calibrate_cpu(evaluator, base, points, most, overlapping=overlapping),
     )
 
 
@@ -235,7 +245,7 @@ def fastest_on_gpu(bench: Bench, base: Choice, points: int) -> Calibration:
 def _few(samples: Samples, size: int, user: UserModel, device: Device) -> Samples:
     """Return the samples of the self-test: the first batch, or enough of it."""
     size = min(size, samples.prefixes[0])
-    if device.kind != "cpu":
+    if device.kind == "cuda":
         size = user.pieces or min(size, _TESTED_SAMPLES)
     elif user.pieces is not None:
         size = min(size, max(user.pieces, _TESTED_SAMPLES))

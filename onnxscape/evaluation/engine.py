@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from onnxscape.errors import SpecConflictError, UsageError
 from onnxscape.evaluation.bench import Bench, fastest_on_gpu, shared_out
 from onnxscape.graph.prepared import prepare
+from onnxscape.runtime import openvino
 from onnxscape.runtime.calibration import Calibration, Choice
 from onnxscape.runtime.constant_sessions import ConstantSessions
-from onnxscape.runtime.devices import Device, find_device, usable_cores
+from onnxscape.runtime.devices import Device, device_of, find_device, usable_cores
 from onnxscape.runtime.planning import make_plan
 from onnxscape.runtime.side_by_side import evaluate_points
 from onnxscape.runtime.user_model import UserModel
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.request import EvalRequest
     from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.evaluator import PointEvaluator
-
-_PROVIDER_DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +108,8 @@ def start_engine(
     """
     request = inputs.request
     points = inputs.spec.grid.size if points is None else points
-    device = find_device(_wanted_device(request, recorded))
+    wanted, provider = _wanted_device(request, recorded)
+    device = find_device(wanted, precision=request.precision, provider=provider)
     threads = _threads(request)
     prepared = prepare(
         inputs.file,
@@ -117,7 +117,7 @@ def start_engine(
         moved=inputs.moved,
         loss=inputs.objective.loss,
         custom=inputs.objective.custom,
-        precision=request.precision,
+        precision=device.graph_precision,
         exact_softmax=device.exact_softmax,
     )
     plan = _plan(inputs, prepared, device, recorded, observer)
@@ -127,7 +127,7 @@ def start_engine(
     bench = Bench(inputs, prepared, plan, device, user, observer)
     base = Choice(strategy=plan.strategy, batch=plan.batch, threads=threads)
     settled = recorded is not None or request.strategy is not None
-    if device.kind == "cpu":
+    if device.kind != "cuda":
         evaluator = bench.make(base)
         calibration = shared_out(bench, evaluator, base, points)
         if isinstance(evaluator, ConstantSessions):
@@ -142,13 +142,17 @@ def start_engine(
         calibration = replace(calibration, chosen=choice)
         plan = replace(plan, strategy=choice.strategy, batch=choice.batch)
     seconds = calibration.seconds
+    if math.isnan(seconds):
+        seconds = evaluator.estimate() / calibration.chosen.workers
+    if device.kind == "cpu" and recorded is None:
+        _advise(request, seconds, observer)
     return Engine(
         evaluator,
         plan,
         device,
         threads,
         calibration,
-        evaluator.estimate() / calibration.chosen.workers if math.isnan(seconds) else seconds,
+        seconds,
         bench,
     )
 
@@ -216,11 +220,22 @@ def _user_model(
     return user
 
 
-def _wanted_device(request: EvalRequest, recorded: Plan | None) -> str:
-    """Return the device to look for: the recorded one, unless the user names another."""
-    if recorded is None or request.device != "auto":
-        return request.device
-    return _PROVIDER_DEVICES.get(recorded.provider, "auto")
+def _advise(request: EvalRequest, seconds: float, observer: Observer) -> None:
+    """Say what would be faster, where the user leaves the choice to us."""
+    if request.device == "auto" and request.precision == "fp32":
+        text = openvino.advice(seconds)
+        if text is not None:
+            observer.note(text)
+
+
+def _wanted_device(request: EvalRequest, recorded: Plan | None) -> tuple[str, str | None]:
+    """Return the device, or provider, to look for.
+
+    The recorded one, unless the user names another.
+    """
+    if recorded is None or request.device != "auto" or request.provider is not None:
+        return request.device, request.provider
+    return device_of(recorded.provider)
 
 
 def _wanted_batch(request: EvalRequest, recorded: Plan | None) -> int | None:

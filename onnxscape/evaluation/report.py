@@ -13,6 +13,7 @@ from onnxscape.core.grid import Point
 from onnxscape.core.landscape import Landscape
 from onnxscape.core.parameter import TRAINABLE
 from onnxscape.evaluation.observer import Outline
+from onnxscape.runtime.devices import HEADS_APART
 from onnxscape.version import __version__
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
         directions = (
             f"random, seed {request.seed}, normalize {request.normalization}{orthogonal}"
         )
-    threads = f", {engine.calibration.chosen.sharing}" if device.kind == "cpu" else ""
+    threads = f", {engine.calibration.chosen.sharing}" if device.kind != "cuda" else ""
+    provider = f", {device.provider}" if device.kind in HEADS_APART else ""
+    precision = f", {request.precision}" if request.precision != "fp32" else ""
     folded = ", BatchNormalization folded" if plan.folded else ""
     return Outline(
         model=inputs.file.name,
@@ -182,7 +185,7 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
         reused=len(results),
         center_apart=inputs.spec.grid.center().row < 0,
         known=(min(losses), max(losses)) if losses else None,
-        device=f"{device.name}{threads}",
+        device=f"{device.name}{provider}{precision}{threads}",
         strategy=f"{plan.strategy} weights, batches of {plan.batch}{folded}",
         seconds_per_point=engine.seconds_per_point,
         calibration=tuple(engine.calibration.table()),

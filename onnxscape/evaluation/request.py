@@ -60,14 +60,15 @@ class EvalRequest:
         std: Divides per channel; None for the data set's own.
         scale: `raw`, `unit`, or what divides the values; None for the data set's own.
         data_dir: Where data sets are kept instead of the user's cache folder.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `openvino`.
+        provider: Name of any other execution provider of ONNX Runtime, instead of a device.
         threads: Threads on the CPU; None for all cores.
         workers: Points evaluated at the same time, which share the threads; None for what
             turns out fastest.
         strategy: How weights reach ONNX Runtime; None for the rule.
         batch_size: Samples per forward pass; None for the rule.
-        precision: `fp32` computes float16 and bfloat16 models in float32, `native` as they
-            are.
+        precision: `fp32` computes all models in float32, `native` as they are; `tf32`, `fp16`
+            and `bf16` are faster and less exact, where the device has them.
         weights: Values of model inputs that are weights: a .npz file, or arrays by name.
         adaptive: Whether points that are well interpolated are not evaluated.
         tolerance: Largest relative error of interpolated losses; None for 0.05.
@@ -100,6 +101,7 @@ class EvalRequest:
     scale: str | float | None = None
     data_dir: Path | None = None
     device: str = "auto"
+    provider: str | None = None
     threads: int | None = None
     workers: int | None = None
     strategy: str | None = None

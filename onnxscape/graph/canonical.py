@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 
     Pass = Callable[[ir.Model, Notes], None]
 
-PRECISIONS = ("fp32", "native")
-"""Arithmetic of the forward pass: half floats in float32, or every type as it is."""
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "native")
+"""Arithmetic of the forward pass: float32, float32 with products of 10 bits, half floats, or
+every type as it is in the file. All but the last start from the same form, in float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +79,8 @@ def canonical(proto: onnx.ModelProto, *, precision: str = "fp32") -> Canonical:
 
     Args:
         proto: The user's model; it is not changed.
-        precision: `fp32` computes float16 and bfloat16 in float32, `native` leaves them.
+        precision: One of `PRECISIONS`: `native` leaves float16 and bfloat16, all others make
+            them float32.
 
     Returns:
         The same function of its inputs and weights.
@@ -89,13 +91,16 @@ def canonical(proto: onnx.ModelProto, *, precision: str = "fp32") -> Canonical:
         UsageError: If the precision is not known.
     """
     if precision not in PRECISIONS:
-        raise UsageError(f"expected --precision {' or '.join(PRECISIONS)}, got {precision!r}")
+        *names, last = PRECISIONS
+        raise UsageError(
+            f"expected --precision {', '.join(names)} or {last}, got {precision!r}"
+        )
     notes = Notes()
     with broken_graphs_refused():
         _refuse_unknown_names(proto.graph, ())
         proto = with_dense_weights(with_supported_opset(proto))
         model = ir.from_proto(proto)
-        for apply in PASSES[precision]:
+        for apply in PASSES["native" if precision == "native" else "fp32"]:
             apply(model, notes)
     return Canonical(model, tuple(notes.warnings), frozenset(notes.loosened))
 
@@ -118,6 +123,8 @@ def canonical_of(file: ModelFile, precision: str = "fp32") -> Canonical:
         OnnxscapeError: As in `canonical`.
     """
     forms = _MADE.setdefault(file, {})
+    if precision in PRECISIONS and precision != "native":
+        precision = "fp32"
     if precision not in forms:
         forms[precision] = canonical(file.proto, precision=precision)
     return forms[precision]
@@ -220,4 +227,4 @@ def _passes(precision: Pass) -> tuple[Pass, ...]:
 
 
 PASSES = {"fp32": _passes(widen_halves), "native": _passes(keep_halves)}
-"""By precision, in the order in which they run."""
+"""By the precision that they leave a file in, in the order in which they run."""

@@ -14,6 +14,8 @@ from onnxscape.graph.batch_axis import FixedBatch, free_batch
 from onnxscape.graph.canonical import broken_graphs_refused, canonical_of
 from onnxscape.graph.folding import fold_batch_norms, scaled
 from onnxscape.graph.heads import LossHead, graft_heads
+from onnxscape.graph.narrowing import HALF_TYPES, narrowed, schema_type
+from onnxscape.graph.opset_raising import raise_opset
 from onnxscape.graph.parameters import find_parameters
 
 if TYPE_CHECKING:
@@ -131,7 +133,7 @@ def analyse(
     Args:
         file: The model.
         overrides: What the user says about single tensors; None for nothing.
-        precision: Arithmetic of the forward pass: `fp32` or `native`.
+        precision: Arithmetic of the forward pass, one of `PRECISIONS`.
 
     Returns:
         The parameters in file order, and warnings for the user.
@@ -167,11 +169,11 @@ def prepare(
         loss: The loss and metrics.
         custom: Graphs given for metrics by name, or for `loss`.
         fold: Whether normalizations that nothing moves are folded into moved weights.
-        precision: Arithmetic of the forward pass: `fp32` or `native`.
+        precision: Arithmetic of the forward pass, one of `PRECISIONS`.
         exact_softmax: Whether LogSoftmax of float64 is computed in float64 where it will run.
 
     Returns:
-        The prepared model.
+        The prepared model; in `fp16` and `bf16` all but its heads is computed in half floats.
 
     Raises:
         ModelFileError: If the graph is broken.
@@ -181,6 +183,8 @@ def prepare(
     by_name: Mapping[str, Parameter] = {p.name: p for p in parameters}
     with broken_graphs_refused():
         model = canonical_of(file, precision).model.clone()
+        if precision in HALF_TYPES:
+            raise_opset(model, schema_type(precision))
         batch = free_batch(model)
         head = graft_heads(model, loss, custom, exact_softmax=exact_softmax)
         folded = fold_batch_norms(model, by_name, moved) if fold else ()
@@ -192,7 +196,11 @@ def prepare(
     slots += [
         WeightSlot(name, by_name[name], None) for name in by_name if name in moved - done
     ]
-    _raw(proto, {slot.tensor for slot in slots})
+    tensors = {slot.tensor for slot in slots}
+    if precision in HALF_TYPES:
+        with broken_graphs_refused():
+            proto = narrowed(proto, precision, tensors)
+    _raw(proto, tensors)
     return PreparedModel(proto, tuple(slots), head, len(folded), batch)
 
 
@@ -223,7 +231,7 @@ def rebuilt(
     Args:
         file: The model.
         values: Parameter name to new values.
-        precision: Arithmetic of the forward pass: `fp32` or `native`.
+        precision: Arithmetic of the forward pass, one of `PRECISIONS`.
 
     Returns:
         The bytes of the model.
@@ -235,7 +243,7 @@ def rebuilt(
     unknown = values.keys() - form.model.graph.initializers.keys()
     if unknown:
         raise KeyError(f"{file.name} has no tensors {sorted(unknown)}")
-    halves = form.loosened & {"float16", "bfloat16"} and precision == "fp32"
+    halves = form.loosened & {"float16", "bfloat16"} and precision != "native"
     proto = onnx.ModelProto()
     proto.CopyFrom(file.proto)
     if "training" in form.loosened:

@@ -1,7 +1,8 @@
 """Calibration: trying what is possible on this machine, and taking the fastest.
 
-On a CPU only what leaves every bit alone is tried: how many points are under way at once,
-and how many threads each has. On a GPU strategy and batch are tried; the plan records them.
+On a processor only what leaves every bit alone is tried: how many points are under way at
+once, and how many threads each has. On a GPU strategy and batch are tried; the plan records
+them.
 """
 
 from __future__ import annotations
@@ -126,7 +127,12 @@ def splits(threads: int, points: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def calibrate_cpu(
-    evaluator: ConstantSessions, base: Choice, points: int, most: int
+    evaluator: ConstantSessions,
+    base: Choice,
+    points: int,
+    most: int,
+    *,
+    overlapping: bool = False,
 ) -> Calibration:
     """Find out how many points to evaluate at once.
 
@@ -135,6 +141,8 @@ def calibrate_cpu(
         base: One worker with all threads, which no other may differ from in a single bit.
         points: Points to evaluate.
         most: Most workers that memory has room for.
+        overlapping: Whether to try two workers with all threads each as well: where making a
+            session takes its time, one makes its own while the other runs.
 
     Returns:
         The fastest choice; `base` if the run is too short to find out.
@@ -143,6 +151,8 @@ def calibrate_cpu(
         Choice(strategy=base.strategy, batch=base.batch, workers=workers, threads=each)
         for workers, each in splits(base.threads, points, most)
     ]
+    if overlapping and min(points, most) > 1:
+        choices.append(replace(base, workers=2))
     start = time.perf_counter()
     first = evaluator.with_threads(base.threads).estimate()
     whole = points * first

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import onnxruntime as ort
 
+from onnxscape.graph.apart import heads_apart
+from onnxscape.graph.heads import LABELS
+from onnxscape.runtime.devices import HEADS_APART, find_device
 from onnxscape.runtime.evaluator import (
     Collector,
     WeightPath,
@@ -51,7 +54,12 @@ class ConstantSessions:
         threads: int,
         pad: bool = False,
     ) -> None:
-        self._model = prepared.with_external_weights()
+        self._heads: ort.InferenceSession | None = None
+        body = prepared
+        if device.kind in HEADS_APART:
+            body, heads = heads_apart(prepared)
+            self._heads = open_session(heads, find_device("cpu"), session_options(threads))
+        self._model = body.with_external_weights()
         self._results = result_names(prepared)
         self._outputs = list(prepared.head.reads)
         self._path = WeightPath(prepared, delta, eta)
@@ -87,7 +95,7 @@ class ConstantSessions:
         session = self._session(alpha, beta)
         collector = Collector(self._prepared, self._samples)
         for batch in unless_stopped(self._batches, stop):
-            results = run(session, self._results, batch.feeds)
+            results = self._run(session, batch.feeds)
             collector.add(results, batch.count, batch.rows)
             if collector.enough:
                 break
@@ -104,7 +112,7 @@ class ConstantSessions:
             Output name to values [batch, ...].
         """
         session = self._session(alpha, beta)
-        values = run(session, self._outputs, self._batches[0].feeds)
+        values = run(session, self._outputs, self._fed(self._batches[0].feeds))
         return dict(zip(self._outputs, values, strict=True))
 
     def estimate(self) -> float:
@@ -116,9 +124,24 @@ class ConstantSessions:
         start = time.perf_counter()
         session = self._session(0.0, 0.0)
         feeds = self._batches[0].feeds
-        return extrapolated(
-            lambda: run(session, self._results, feeds), start, len(self._batches)
-        )
+        return extrapolated(lambda: self._run(session, feeds), start, len(self._batches))
+
+    def _run(
+        self, session: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Return the results of a batch."""
+        if self._heads is None:
+            return run(session, self._results, feeds)
+        values = run(session, self._outputs, self._fed(feeds))
+        given = {**feeds, **dict(zip(self._outputs, values, strict=True))}
+        wanted = [value.name for value in self._heads.get_inputs()]
+        return run(self._heads, self._results, {name: given[name] for name in wanted})
+
+    def _fed(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return what the model's session takes: heads that are apart take the labels."""
+        if self._heads is None:
+            return feeds
+        return {name: array for name, array in feeds.items() if name != LABELS}
 
     def _session(self, alpha: float, beta: float) -> ort.InferenceSession:
         options = session_options(self._threads)

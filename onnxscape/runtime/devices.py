@@ -7,14 +7,15 @@ import ctypes
 import os
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnxruntime as ort
 
-from onnxscape.errors import DeviceError
+from onnxscape.errors import DeviceError, UsageError
+from onnxscape.runtime import openvino
 from onnxscape.runtime.device_memory import cuda_driver
 
 if TYPE_CHECKING:
@@ -28,29 +29,65 @@ _CUDA_OPTIONS = {
 }
 
 
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": openvino.PROVIDER,
+}
+"""By kind of device, what ONNX Runtime calls what computes there."""
+
+HEADS_APART = frozenset({"openvino", "provider"})
+"""Kinds of devices whose providers need not compute float64 in float64."""
+
+_PRECISIONS = {
+    "fp32": ("cpu", "cuda", "openvino", "provider"),
+    "tf32": ("cuda",),
+    "fp16": ("cuda",),
+    "bf16": ("cuda", "openvino"),
+    "native": ("cpu", "cuda", "provider"),
+}
+"""The kinds of devices that compute in each precision."""
+
+_FLAGS = {
+    "cpu": "--device cpu",
+    "cuda": "--device cuda (an NVIDIA GPU)",
+    "openvino": "--device openvino (an Intel processor)",
+    "provider": "--provider NAME",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place to compute.
+    """A place to compute, and the arithmetic there.
 
     Attributes:
-        kind: `cpu` or `cuda`.
+        kind: `cpu`, `cuda`, `openvino`, or `provider` for any other.
         index: Which of several.
         name: Type of the processor, e.g. `NVIDIA H100 80GB HBM3`.
+        precision: One of `onnxscape.graph.canonical.PRECISIONS`.
+        other: Name of the provider of a `provider`.
     """
 
     kind: str
     index: int
     name: str
+    precision: str = "fp32"
+    other: str = ""
 
     @property
     def provider(self) -> str:
         """ONNX Runtime's name of what computes there."""
-        return "CUDAExecutionProvider" if self.kind == "cuda" else "CPUExecutionProvider"
+        return self.other or _PROVIDERS[self.kind]
 
     @property
     def memory(self) -> tuple[str, int]:
         """Where its buffers lie, as ONNX Runtime names it."""
         return ("cuda", self.index) if self.kind == "cuda" else ("cpu", 0)
+
+    @property
+    def graph_precision(self) -> str:
+        """The precision that graphs are written in for it; OpenVINO narrows by itself."""
+        return "fp32" if self.kind == "openvino" else self.precision
 
     def providers(
         self, settings: Mapping[str, str] | None = None
@@ -59,46 +96,144 @@ class Device:
 
         Args:
             settings: Options of the provider besides our own; a CPU has none.
+
+        Returns:
+            The providers; none for a plugin, which is named in the session's options.
         """
         if self.kind == "cpu":
             return [self.provider]
-        options = {"device_id": str(self.index), **_CUDA_OPTIONS, **(settings or {})}
-        return [(self.provider, options), "CPUExecutionProvider"]
+        if self.kind == "openvino":
+            return []
+        if self.kind == "provider":
+            return list(dict.fromkeys([self.provider, "CPUExecutionProvider"]))
+        options = {"device_id": str(self.index), **_CUDA_OPTIONS}
+        if self.precision == "tf32":
+            options["use_tf32"] = "1"
+        return [(self.provider, {**options, **(settings or {})}), "CPUExecutionProvider"]
 
     @property
     def exact_softmax(self) -> bool:
         """Whether LogSoftmax of float64 is computed in float64: CUDA sums in float32."""
-        return self.kind == "cpu"
+        return self.kind != "cuda"
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return f"cuda:{self.index}" if self.kind == "cuda" else self.other or self.kind
 
 
-def find_device(wanted: str = "auto") -> Device:
+def find_device(
+    wanted: str = "auto", *, precision: str = "fp32", provider: str | None = None
+) -> Device:
     """Find a device and make sure that ONNX Runtime can use it.
 
     Args:
-        wanted: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+        wanted: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N` or `openvino`.
+        precision: Arithmetic of the forward pass.
+        provider: Name of any other execution provider, instead of a device.
 
     Returns:
         The device.
 
     Raises:
-        DeviceError: If it is not there, or not usable.
+        DeviceError: If it is not there, not usable, or does not compute in the precision.
+        UsageError: If both a device and a provider are named.
     """
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,3}))?", wanted)
+    match = re.fullmatch(r"auto|cpu|openvino|cuda(?::(\d{1,3}))?", wanted)
     if match is None:
-        raise DeviceError(f"expected --device auto, cpu, cuda or cuda:N, got {wanted!r}")
+        raise DeviceError(
+            f"expected --device auto, cpu, openvino, cuda or cuda:N, got {wanted!r}"
+        )
+    if provider is not None:
+        if wanted != "auto":
+            raise UsageError(
+                f"expected --device or --provider, got --device {wanted} and --provider "
+                f"{provider}; leave one out"
+            )
+        return _in_precision(_of_provider(provider), precision)
     if wanted == "cpu":
-        return _cpu()
+        return _in_precision(_cpu(), precision)
+    if wanted == "openvino":
+        openvino.processors()
+        return _in_precision(Device("openvino", 0, _processor()), precision)
     index = int(match.group(1) or 0)
     gpus = _driver_gpus()
     problem = _cuda_problem(index, gpus)
     if problem is None:
-        return Device("cuda", index, gpus[index])
+        return _in_precision(Device("cuda", index, gpus[index]), precision)
     if wanted == "auto":
-        return _cpu()
+        return _in_precision(_cpu(), precision, f", since {problem}")
     raise DeviceError(f"--device {wanted} cannot be used: {problem}; or use --device cpu")
+
+
+def device_of(provider: str) -> tuple[str, str | None]:
+    """Return how a provider is asked for.
+
+    Args:
+        provider: ONNX Runtime's name, as a plan records it.
+
+    Returns:
+        What `find_device` takes: a device, and a provider if that is needed.
+    """
+    for kind, name in _PROVIDERS.items():
+        if name == provider:
+            return kind, None
+    return "auto", provider
+
+
+def _in_precision(device: Device, precision: str, why: str = "") -> Device:
+    """Return a device that computes in a precision.
+
+    Raises:
+        DeviceError: If it does not.
+    """
+    places = _PRECISIONS.get(precision, ())
+    if device.kind not in places:
+        raise DeviceError(
+            f"--precision {precision} is computed with "
+            f"{' or '.join(_FLAGS[kind] for kind in places)} only, and this run is on "
+            f"{device}{why}; use one of these, or --precision fp32"
+        )
+    return replace(device, precision=precision)
+
+
+def _of_provider(name: str) -> Device:
+    """Return the device of an execution provider that has no name of its own here.
+
+    Raises:
+        DeviceError: If ONNX Runtime does not have it, cannot start it, or knows it by the name
+            of a device.
+    """
+    own, _ = device_of(name)
+    if own != "auto":
+        raise DeviceError(f"--provider {name} is asked for with --device {own}")
+    there = ort.get_available_providers()
+    if name not in there:
+        others = [other for other in there if device_of(other)[0] == "auto"]
+        raise DeviceError(
+            f"ONNX Runtime {ort.__version__} has no --provider {name!r}, only "
+            f"{', '.join(others) or 'those of --device'}; install a build of it that has"
+        )
+    # What goes wrong with it is raised; it would be written to stderr as well.
+    ort.set_default_logger_severity(4)
+    device = Device("provider", 0, _processor(), other=name)
+    problem = _provider_problem(device)
+    if problem is not None:
+        raise DeviceError(
+            f"--provider {name} cannot be used: {problem}; install what it needs, or use "
+            "--device cpu"
+        )
+    return device
+
+
+def _provider_problem(device: Device) -> str | None:
+    """Return why a provider cannot be used; None if it can."""
+    try:
+        session = ort.InferenceSession(
+            _tiny_model(), _silent(), providers=device.providers(), enable_fallback=False
+        )
+    except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
+        return f"ONNX Runtime could not start it ({_cuda_failure(error)})"
+    there = device.provider in session.get_providers()
+    return None if there else "ONNX Runtime could not load its libraries"
 
 
 def usable_cores() -> int:

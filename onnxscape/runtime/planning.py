@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from onnxscape.core.plan import Plan
 from onnxscape.errors import UsageError
+from onnxscape.runtime.devices import HEADS_APART
 from onnxscape.runtime.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def make_plan(
     Args:
         samples: The samples.
         device: Where it runs.
-        strategy: The user's choice; None for the rule (`constant` on a CPU).
+        strategy: The user's choice; None for the rule (`constant`, on a GPU `resident`).
         batch: The user's choice; None for the rule.
         demanded: The only batch size that the prepared model takes; None if it takes any.
         folded: Whether normalizations may be folded.
@@ -55,11 +56,7 @@ def make_plan(
     Raises:
         UsageError: If a choice is not possible.
     """
-    if strategy is None:
-        strategy = "resident" if device.kind == "cuda" else "constant"
-    if strategy not in STRATEGIES:
-        *names, last = STRATEGIES
-        raise UsageError(f"expected --strategy {', '.join(names)} or {last}, got {strategy!r}")
+    strategy = _strategy(strategy, device)
     if batch is not None and batch < 1:
         raise UsageError(f"expected a batch size of at least 1, got {batch}")
     if batch is not None and demanded is not None and batch != demanded:
@@ -77,11 +74,31 @@ def make_plan(
     )
 
 
+def _strategy(wanted: str | None, device: Device) -> str:
+    """Return the strategy that is asked for, or that of the rule.
+
+    Raises:
+        UsageError: If there is none, or the device cannot run it.
+    """
+    if wanted is None:
+        return "resident" if device.kind == "cuda" else "constant"
+    if wanted not in STRATEGIES:
+        *names, last = STRATEGIES
+        raise UsageError(f"expected --strategy {', '.join(names)} or {last}, got {wanted!r}")
+    if device.kind in HEADS_APART and wanted != "constant":
+        raise UsageError(
+            f"expected --strategy constant on {device}, got {wanted!r}: only there losses are "
+            "computed apart from the model, in float64"
+        )
+    return wanted
+
+
 def _batch_by_rule(samples: Samples, device: Device, outputs: int) -> int:
     inputs = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
     elements = max(inputs, outputs)
-    low, high = _BATCH_LIMITS[device.kind]
-    fitting = _BATCH_ELEMENTS[device.kind] // max(1, elements)
+    place = "cuda" if device.kind == "cuda" else "cpu"
+    low, high = _BATCH_LIMITS[place]
+    fitting = _BATCH_ELEMENTS[place] // max(1, elements)
     batch = min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))
     # On a GPU every batch is filled up: not beyond the next power of two.
     return min(batch, 1 << (len(samples) - 1).bit_length()) if device.kind == "cuda" else batch

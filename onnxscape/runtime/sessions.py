@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime as ort
 
 from onnxscape.errors import DeviceError, OutOfMemoryError, UnsupportedModelError
+from onnxscape.runtime import openvino
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,10 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What the arena, CUDA, cuDNN and cuBLAS say where memory is short."""
+
+_CRASHING = ("FuseFp16InitializerToFp32NodeTransformer",)
+"""Optimizations of ONNX Runtime that end the process (1.31): this one does for some models in
+float16, where an operator has no kernel for it."""
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -72,14 +77,19 @@ def open_session(
     """
     source = str(model) if isinstance(model, Path) else model
     try:
+        if device.kind == "openvino":
+            openvino.add_to(options, device.precision)
         # By itself it would print what is wrong with a device, and go on with the CPU.
         session = ort.InferenceSession(
             source,
             options,
-            providers=device.providers(settings),
+            # A plugin is named in the options, and nowhere else.
+            providers=device.providers(settings) or None,
             enable_fallback=False,
-            disabled_optimizers=list(disabled),
+            disabled_optimizers=[*_CRASHING, *disabled],
         )
+    except DeviceError:
+        raise
     except Exception as error:  # its exceptions share no base class but this
         _refuse_without_memory(error)
         raise UnsupportedModelError(

@@ -38,7 +38,7 @@ class UserModel:
         file: The model.
         device: Where it runs.
         threads: Threads within one operator.
-        precision: Arithmetic of the forward pass: `fp32` or `native`.
+        precision: Arithmetic of the forward pass, one of `PRECISIONS`.
         pieces: Samples that the file takes at once; None for any number.
     """
 

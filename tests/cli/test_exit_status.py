@@ -301,7 +301,7 @@ def test_a_failed_self_test_is_1(cli, arguments, monkeypatch):
     def fail(*_arguments, **_options):
         raise SelfTestError("self-test failed at the center")
 
-    monkeypatch.setattr("onnxscape.evaluation.engine.self_test", fail)
+    monkeypatch.setattr("onnxscape.evaluation.bench.self_test", fail)
     result = cli(*arguments())
     assert result.status == 1
     assert result.error() == "self-test failed at the center"

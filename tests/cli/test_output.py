@@ -217,7 +217,7 @@ def test_the_help_of_eval_names_every_option_in_the_section_of_its_subject(cli):
         "What moves": "ignore include exclude filter-axis",
         "Model": "precision weights",
         "Fewer evaluations": "adaptive tolerance stderr",
-        "Running": "device threads batch-size strategy",
+        "Running": "device provider threads workers batch-size strategy explain",
         "Output": "out restart store no-plot quiet json",
     }
     text = cli("eval", "--help").out

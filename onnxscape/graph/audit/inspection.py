@@ -69,7 +69,7 @@ def inspect(
         include: Patterns of names to move as well.
         exclude: Patterns of names to leave alone; they win over `include`.
         filter_axis: Name of a tensor to the axis that counts its filters.
-        precision: As for `evaluate`: `fp32` or `native`.
+        precision: As for `evaluate`; all but `native` look at the model in float32.
         weights: Values of model inputs that are weights, by name.
 
     Returns:

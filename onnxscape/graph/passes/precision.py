@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HALVES = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 """The types that become float32."""
 
-_TYPE_ATTRIBUTES = frozenset(
+TYPE_ATTRIBUTES = frozenset(
     {
         "dtype",
         "output_datatype",
@@ -88,7 +88,7 @@ def _attribute_type(attribute: ir.Attr) -> ir.DataType | None:
     """Return the element type that an attribute holds or names; None for other attributes."""
     if attribute.type is ir.AttributeType.TENSOR:
         return attribute.as_tensor().dtype
-    if attribute.type is ir.AttributeType.INT and attribute.name in _TYPE_ATTRIBUTES:
+    if attribute.type is ir.AttributeType.INT and attribute.name in TYPE_ATTRIBUTES:
         number = attribute.as_int()
         return ir.DataType(number) if number in {int(half) for half in HALVES} else None
     return None

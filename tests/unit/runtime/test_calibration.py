@@ -90,6 +90,20 @@ def test_a_short_run_is_not_worth_trying(monkeypatch):
     assert calibrate_cpu(Evaluator({4: 1.0, 2: 0.1, 1: 0.1}), BASE, 200, 8).chosen != BASE
 
 
+def test_a_session_is_made_while_another_runs_where_that_takes_its_time():
+    # Two workers with all threads each: 1.4 s both together, 0.7 s per point.
+    found = calibrate_cpu(Evaluator({1: 1.4}), replace(BASE, threads=1), 1000, 8)
+    assert found.chosen.workers == 1
+    found = calibrate_cpu(
+        Evaluator({1: 1.4}), replace(BASE, threads=1), 1000, 8, overlapping=True
+    )
+    assert (found.chosen.workers, found.chosen.threads, found.seconds) == (2, 1, 0.7)
+    alone = calibrate_cpu(
+        Evaluator({1: 1.4}), replace(BASE, threads=1), 1000, 1, overlapping=True
+    )
+    assert alone.chosen.workers == 1
+
+
 class Gpu:
     """Makes evaluators whose time depends on the choice; some cannot be made."""
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from onnxscape.errors import DeviceError
+from onnxscape.errors import DeviceError, UsageError
 from onnxscape.runtime import devices
-from onnxscape.runtime.devices import Device, find_device, usable_cores
+from onnxscape.runtime.devices import Device, device_of, find_device, usable_cores
 
 
 @pytest.fixture
@@ -19,7 +19,9 @@ def gpus(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:x", "cpu:1", "", "cuda:-1"])
 def test_an_unknown_device_is_refused_with_the_known_ones(name):
-    with pytest.raises(DeviceError, match=f"auto, cpu, cuda or cuda:N, got {name!r}"):
+    with pytest.raises(
+        DeviceError, match=f"auto, cpu, openvino, cuda or cuda:N, got {name!r}"
+    ):
         find_device(name)
 
 
@@ -58,6 +60,80 @@ def test_a_gpu_computes_in_full_float32():
     assert options["device_id"] == "1"
     assert options["use_tf32"] == "0"
     assert str(device) == "cuda:1"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "native"])
+def test_a_gpu_uses_tf32_only_if_asked_to(gpus, monkeypatch, precision):
+    gpus(1)
+    monkeypatch.setattr(devices, "_cuda_problem", lambda _index, _gpus: None)
+
+    def tf32(device):
+        return device.providers({"enable_cuda_graph": "1"})[0][1]["use_tf32"]
+
+    assert tf32(find_device("cuda", precision=precision)) == "0"
+    assert tf32(find_device("auto", precision="tf32")) == "1"
+
+
+@pytest.mark.parametrize(
+    ("precision", "where"),
+    [
+        ("tf32", r"with --device cuda \(an NVIDIA GPU\) only"),
+        ("fp16", r"with --device cuda \(an NVIDIA GPU\) only"),
+        ("bf16", r"with --device cuda .* or --device openvino \(an Intel processor\) only"),
+    ],
+)
+def test_a_precision_that_the_cpu_lacks_is_refused_with_where_it_is(gpus, precision, where):
+    gpus(0)
+    with pytest.raises(DeviceError, match=rf"--precision {precision} is .*{where}.*fp32"):
+        find_device("cpu", precision=precision)
+    with pytest.raises(DeviceError, match="this run is on cpu, since no NVIDIA driver"):
+        find_device("auto", precision=precision)
+
+
+def test_another_provider_is_a_device_with_buffers_on_the_cpu(monkeypatch):
+    there = ["DnnlExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    monkeypatch.setattr(devices, "_provider_problem", lambda _device: None)
+    device = find_device(provider="DnnlExecutionProvider", precision="native")
+    assert device.provider == str(device) == "DnnlExecutionProvider"
+    assert device.providers() == there
+    assert device.memory == ("cpu", 0)
+    assert not device.name.startswith("Dnnl")
+
+
+def test_a_provider_that_does_not_start_is_an_error_with_the_reason(monkeypatch):
+    there = ["DnnlExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+
+    def session(*_arguments, providers, **_options):
+        assert providers == there
+        raise RuntimeError("libdnnl.so\nis missing")
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    with pytest.raises(DeviceError, match=r"Dnnl.*not start it \(libdnnl.so is missing\)"):
+        find_device(provider="DnnlExecutionProvider")
+
+
+def test_an_unknown_provider_is_refused_with_those_there_are(monkeypatch):
+    there = ["DnnlExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    with pytest.raises(
+        DeviceError, match=r"no --provider 'Dnnl', only DnnlExecutionProvider;"
+    ):
+        find_device(provider="Dnnl")
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "openvino"])
+def test_a_provider_with_a_device_of_its_own_is_asked_for_by_that(kind):
+    provider = Device(kind, 0, "").provider
+    with pytest.raises(DeviceError, match=f"asked for with --device {kind}"):
+        find_device(provider=provider)
+    assert device_of(provider) == (kind, None)
+
+
+def test_a_provider_besides_a_device_is_refused():
+    with pytest.raises(UsageError, match="got --device cpu and --provider X; leave one out"):
+        find_device("cpu", provider="X")
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch):

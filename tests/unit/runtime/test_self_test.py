@@ -13,7 +13,7 @@ from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
-from onnxscape.runtime.self_test import FLOOR, TOLERANCE, compare, self_test
+from onnxscape.runtime.self_test import FLOOR, NARROW, TOLERANCE, compare, self_test
 from onnxscape.runtime.strategies import STRATEGIES
 from onnxscape.runtime.user_model import UserModel
 
@@ -38,11 +38,12 @@ class Sabotaged:
 def check(case):
     """Runs the self-test of the case on an evaluator."""
 
-    def run(evaluator, samples=64):
+    def run(evaluator, samples=64, precision="fp32"):
         feeds = {"input": case.samples.inputs["input"][:samples]}
+        cpu = find_device("cpu")
         self_test(
             evaluator,
-            UserModel(file=case.file, device=find_device("cpu"), threads=1),
+            UserModel(file=case.file, device=cpu, threads=1, precision=precision),
             case.parameters,
             case.delta,
             case.eta,
@@ -70,6 +71,33 @@ def test_weights_that_never_arrive_are_caught(case, check):
     stuck = Sabotaged(case.make(ConstantSessions), lambda run, _alpha, _beta: run(0.0, 0.0))
     with pytest.raises(SelfTestError, match=r"at alpha = 0.25, beta = -0.125"):
         check(stuck)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), NARROW.items())
+def test_a_narrow_precision_may_differ_as_much_as_it_rounds(case, check, precision, tolerance):
+    def differing(share):
+        def change(run, alpha, beta):
+            values = run(alpha, beta)
+            return values + np.float32(share * np.abs(values).max())
+
+        return Sabotaged(case.make(ConstantSessions), change)
+
+    check(differing(0.9 * tolerance), precision=precision)
+    with pytest.raises(SelfTestError, match="use a more exact --precision"):
+        check(differing(1.1 * tolerance), precision=precision)
+    with pytest.raises(SelfTestError, match="please report this"):
+        check(differing(0.9 * tolerance))
+
+
+@pytest.mark.parametrize("precision", NARROW)
+def test_weights_that_never_arrive_are_caught_in_every_precision(case, check, precision):
+    for change in (
+        lambda run, _alpha, _beta: run(0.0, 0.0),
+        lambda run, alpha, beta: run(beta, alpha),
+        lambda run, alpha, _beta: run(alpha, 0.0),
+    ):
+        with pytest.raises(SelfTestError, match=r"at alpha = 0.25, beta = -0.125"):
+            check(Sabotaged(case.make(ConstantSessions), change), precision=precision)
 
 
 def test_exchanged_directions_are_caught(case, check):

@@ -141,5 +141,5 @@ def test_float64_stays_what_it_is(make_model, node, unchanged):
 
 
 def test_an_unknown_precision_is_refused(half_model):
-    with pytest.raises(UsageError, match="--precision fp32 or native, got 'fp8'"):
+    with pytest.raises(UsageError, match="tf32, fp16, bf16 or native, got 'fp8'"):
         canonical(half_model, precision="fp8")
