@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,19 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+_NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
+"""What exporters write for an axis that has no name."""
+
+
+def has_name(axis: str | None) -> bool:
+    """Return whether an axis has a name of its own, not what exporters write for none.
+
+    Args:
+        axis: What the file calls it.
+    """
+    return axis is not None and _NAMELESS.fullmatch(axis) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,16 @@ class TensorSignature:
     shape: tuple[int | None, ...] | None
     dtype: np.dtype[np.generic]
     axes: tuple[str | None, ...] | None = None
+
+    def with_names(self) -> str:
+        """Return name and shape, free axes by their names, for people."""
+        if self.shape is None:
+            return f"{self.name} [?]"
+        sizes = ["?" if size is None else str(size) for size in self.shape]
+        for axis, name in enumerate(self.axes or ()):
+            if self.shape[axis] is None and name is not None and has_name(name):
+                sizes[axis] = name
+        return f"{self.name} [{', '.join(sizes)}]"
 
     def __str__(self) -> str:
         shape = (

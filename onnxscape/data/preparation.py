@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.core.loss import Labels
-from onnxscape.core.samples import Samples
+from onnxscape.core.samples import Samples, has_name
 from onnxscape.data.dataset import Preprocessing, first_where
 from onnxscape.data.labels import sample_weights
 from onnxscape.data.layout import Arrangement, arrange
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from onnxscape.core.samples import TensorSignature
     from onnxscape.data.dataset import Dataset
     from onnxscape.data.matching import Matching
-
-_NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
-"""What exporters write for an axis that has no name."""
 
 
 def prepare_samples(
@@ -85,9 +81,10 @@ def prepare_samples(
     steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
     by_default = scale is None and mean is None and std is None
     if len(batched) > 1 and not by_default:
+        names = ", ".join(signature.name for signature in inputs)
         raise DataError(
-            f"--scale, --mean and --std need a model with one input, this one has "
-            f"{len(batched)}; store the values of {dataset.name} preprocessed"
+            f"--scale, --mean and --std need a model with one input of samples, this one has "
+            f"{len(inputs)} inputs ({names}); store the values of {dataset.name} preprocessed"
         )
     arrangements = _arrangements(batched, match, dataset, layout)
     for name, array in match.arrays.items():
@@ -175,7 +172,7 @@ def _check_axes(inputs: Sequence[TensorSignature], arrays: Mapping[str, NDArray[
         if signature.axes is None:
             continue
         for axis, size in list(zip(signature.axes, sizes, strict=True))[1:]:
-            if axis is None or _NAMELESS.fullmatch(axis):
+            if axis is None or not has_name(axis):
                 continue
             other, expected = seen.setdefault(axis, (signature.name, size))
             if size != expected:

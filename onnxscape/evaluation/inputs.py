@@ -21,6 +21,7 @@ from onnxscape.evaluation.given_weights import (
     refuse_missing_weights,
     refuse_weightless,
 )
+from onnxscape.evaluation.mixing import warn_of_mixing
 from onnxscape.evaluation.objective import (
     Objective,
     check_names,
@@ -159,12 +160,14 @@ def _samples_and_objective(
     )
     match = match_inputs(dataset, fed_inputs(file, request.precision))
     batch = fixed_batch(canonical_of(file, request.precision).model)
+    pieces = None if batch is None else batch.size
     probe = look_at(
         file,
         few,
         output,
         precision=request.precision,
-        pieces=None if batch is None else batch.size,
+        pieces=pieces,
+        proven=batch is not None and batch.dynamic,
     )
     reason = None
     if request.loss is None:
@@ -196,6 +199,7 @@ def _samples_and_objective(
         batch=None if batch is None or batch.dynamic else batch.size,
         observer=observer,
     )
+    warn_of_mixing(probe, objective.loss, custom, file, request.precision, pieces, observer)
     return samples, objective
 
 

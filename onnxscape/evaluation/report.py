@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from onnxscape.core.plan import Plan
+    from onnxscape.core.samples import Samples
     from onnxscape.evaluation.engine import Engine
     from onnxscape.evaluation.inputs import EvalInputs
 
@@ -164,7 +165,7 @@ def outline(
         others=len(staying),
         directions=directions,
         loss=inputs.objective.text,
-        data=f"{inputs.samples.name}: {_preprocessing(inputs.samples.preprocessing)}",
+        data=f"{inputs.samples.name}: {_preprocessing(inputs.samples)}",
         samples=len(inputs.samples),
         population=inputs.samples.population,
         points=point_count(inputs),
@@ -177,8 +178,10 @@ def outline(
     )
 
 
-def _preprocessing(steps: Mapping[str, Any]) -> str:
+def _preprocessing(samples: Samples) -> str:
     """Return what is done to each input, for people."""
+    steps: Mapping[str, Any] = samples.preprocessing
+    one = len(steps) + len(samples.constants) == 1
     texts = []
     for name, step in steps.items():
         text = str(step.get("layout", "as is"))
@@ -187,5 +190,6 @@ def _preprocessing(steps: Mapping[str, Any]) -> str:
         for key in ("mean", "std"):
             if step.get(key) is not None:
                 text += f", {key} {' '.join(f'{number:.4g}' for number in step[key])}"
-        texts.append(f"{name} {text}" if len(steps) > 1 else text)
+        texts.append(text if one else f"{name} {text}")
+    texts += [f"{name} {value:g} for all" for name, value in samples.constants.items()]
     return "; ".join(texts) or "as is"
