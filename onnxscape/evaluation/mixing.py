@@ -54,10 +54,10 @@ def dependence(
     if not alone or not together.size:
         return 0.0
     copies = {row: array.reshape(-1, *together.shape[1:]) for row, array in alone.items()}
-    if together.dtype.kind in "biu":
-        different = [array != together[row] for row, array in copies.items()]
-        share = float(np.mean(different))
-        return share if share > STEPS else 0.0
+    if together.dtype.kind in "biuOSU":
+        different = np.stack([array != together[row] for row, array in copies.items()])
+        count = np.count_nonzero(different)
+        return count / different.size if count > max(1, STEPS * different.size) else 0.0
     one = np.concatenate([together[[row] * len(array)] for row, array in copies.items()])
     other = np.concatenate(list(copies.values()))
     one, other = one.astype(np.float64), other.astype(np.float64)
@@ -67,7 +67,7 @@ def dependence(
     if not finite.any():
         return 0.0
     difference = float(np.abs(one[finite] - other[finite]).max())
-    largest = float(np.abs(one[finite]).max())
+    largest = float(np.abs(together[np.isfinite(together)]).max())
     return difference / largest if difference > max(tolerance * largest, FLOOR) else 0.0
 
 

@@ -146,8 +146,10 @@ def test_a_model_without_inputs_is_an_error():
 
 def test_options_for_values_are_refused_with_several_inputs():
     fields = {"a": np.zeros((6, 2)), "b": np.zeros((6, 2))}
+    fields["rate"] = np.float32(0.5)
     inputs = [TensorSignature(name, (None, 2), F4) for name in "ab"]
-    with pytest.raises(DataError, match="one input, this one has 2"):
+    inputs.append(TensorSignature("rate", (), F4))
+    with pytest.raises(DataError, match=r"this one has 3 inputs \(a, b, rate\)"):
         prepare_samples(toy(6, fields=fields), inputs, samples=None, scale="unit")
 
 
