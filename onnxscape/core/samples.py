@@ -35,7 +35,7 @@ class TensorSignature:
             if self.shape is None
             else ", ".join("?" if n is None else str(n) for n in self.shape)
         )
-        return f"{self.name} [{shape}] {self.dtype}"
+        return f"{self.name!r} [{shape}] {self.dtype}"
 
 
 @dataclass(frozen=True, slots=True)

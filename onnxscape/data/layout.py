@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LAYOUTS = ("NCHW", "NHWC", "flat")
 """What `--layout` may say of the data."""
 
+AS_IS = "as is"
+"""Text of the arrangement that changes nothing."""
+
 _CHANNEL_AXIS: dict[str, int] = {"NCHW": 0, "NHWC": 2}
 _TO_NCHW = (2, 0, 1)
 _TO_NHWC = (1, 2, 0)
@@ -150,7 +153,7 @@ def _as_it_is(case: _Case) -> Arrangement | None:
             raise case.ambiguous("the model takes images in any layout")
     if not _fits(case.stored, case.target):
         return None
-    return Arrangement("as is", case.stored, case.channel_axis, None, case.stored)
+    return Arrangement(AS_IS, case.stored, case.channel_axis, None, case.stored)
 
 
 def _exchange_channels(case: _Case) -> Arrangement | None:

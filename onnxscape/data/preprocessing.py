@@ -176,9 +176,11 @@ def _per_channel(
         )
     if not fitting:
         known = arrangement.channel_axis
-        channels = "1" if known is None else f"1 or {view[known]}"
+        channels = "1 number"
+        if known is not None and view[known] > 1:
+            channels = f"1 or {view[known]} numbers"
         raise DataError(
-            f"expected {channels} numbers for --{option} with samples of {field!r} "
+            f"expected {channels} for --{option} with samples of {field!r} "
             f"{list(view)}, got {values.size}"
         )
     shape = [1] * (len(view) + 1)
