@@ -66,11 +66,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         result: Any = cli.main(arguments, prog_name="onnxscape", standalone_mode=False)
     except click.exceptions.Exit as done:
         return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
     except click.ClickException as error:
-        click.echo(f"onnxscape: error: {_sentence(error)}", err=True)
+        _show(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("onnxscape: interrupted", err=True)
@@ -90,12 +87,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     return result if isinstance(result, int) else DONE
 
 
-def _sentence(error: click.ClickException) -> str:
-    """Return what is wrong with the command line, and where to look."""
+def _show(error: click.ClickException) -> None:
+    """Say what is wrong with the command line, and where to look."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()  # the help itself
+        return
     text = " ".join(error.format_message().split()).removesuffix(".")
     text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)
-    return text if context is None else f"{text}; see {context.command_path} --help"
+    where = "" if context is None else f"; see {context.command_path} --help"
+    click.echo(f"onnxscape: error: {text}{where}", err=True)
 
 
 def _trace_if_asked() -> None:

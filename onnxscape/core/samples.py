@@ -35,7 +35,12 @@ class TensorSignature:
             if self.shape is None
             else ", ".join("?" if n is None else str(n) for n in self.shape)
         )
-        return f"{self.name!r} [{shape}] {self.dtype}"
+        return f"{self.name} [{shape}] {self.dtype}"
+
+    @property
+    def quoted(self) -> str:
+        """The same with the name in quotes, for the middle of a sentence."""
+        return str(self).replace(self.name, repr(self.name), 1)
 
 
 @dataclass(frozen=True, slots=True)

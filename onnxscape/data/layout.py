@@ -79,7 +79,7 @@ class _Case:
     @property
     def both_shapes(self) -> str:
         stored = ", ".join(["N", *map(str, self.stored)])
-        return f"data {self.field!r} [{stored}], model input {self.signature}"
+        return f"data {self.field!r} [{stored}], model input {self.signature.quoted}"
 
     def ambiguous(self, why: str) -> DataError:
         return DataError(
@@ -117,7 +117,9 @@ def arrange(
     if signature.shape is None:
         target: Target = tuple(None for _ in stored)
     elif not signature.shape:
-        raise DataError(f"model input {signature} is a single value; expected a batch axis")
+        raise DataError(
+            f"model input {signature.quoted} is a single value; expected a batch axis"
+        )
     else:
         target = signature.shape[1:]
     case = _Case(field, stored, signature, target, known, asked)

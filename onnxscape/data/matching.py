@@ -98,8 +98,8 @@ def _by_name(dataset: Dataset, inputs: Sequence[TensorSignature]) -> dict[str, s
             arrays[LABELS] = dataset.labels
         held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise DataError(
-            f"{dataset.name} has no array for model input {', '.join(missing)}: the model "
-            f"wants {wanted}; the data holds {held}; name the arrays like the inputs"
+            f"{dataset.name} has no array for model input {', '.join(map(repr, missing))}: "
+            f"the model wants {wanted}; the data holds {held}; name the arrays like the inputs"
             + (f", or {SINGLE!r}" if len(inputs) == 1 else "")
             + _labels_hint(dataset, missing)
         )
@@ -122,8 +122,8 @@ def _constant(dataset: Dataset, field: str, signature: TensorSignature) -> NDArr
     # A table cannot hold a value once: it stands in every row.
     if array.ndim > 1 or not (values == values[0]).all():
         raise DataError(
-            f"model input {signature} is a single value for all samples, but {field!r} of "
-            f"{dataset.name} {list(array.shape)} holds others: store one value []"
+            f"model input {signature.quoted} is a single value for all samples, but {field!r} "
+            f"of {dataset.name} {list(array.shape)} holds others: store one value []"
         )
     return np.asarray(values[0])
 

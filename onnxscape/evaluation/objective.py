@@ -174,8 +174,8 @@ def wanted_labels(
     if len(shape) < 2 or max(shape[1:]) < 2:
         raise UnsupportedModelError(
             f"{name} needs scores of classes, such as [batch, classes]; the output "
-            f"{probe.output!r} is {of_samples(shape[1:])}; for regression use --loss mse, for two "
-            "classes in one number bce or bce-with-logits"
+            f"{probe.output!r} is {of_samples(shape[1:])}; for regression use --loss mse, for "
+            "two classes in one number bce or bce-with-logits"
         )
     wanted = {"labels": kind, "ignore_index": ignored_label(request)}
     if name == "next-token":

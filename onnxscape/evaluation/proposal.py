@@ -75,18 +75,20 @@ def told_of_proposal(name: str, reason: str | None) -> Iterator[None]:
         reason: Why it was proposed; None if the user named it.
 
     Raises:
-        OnnxscapeError: What is raised inside.
+        DataError: One that is raised inside.
+        UsageError: Likewise.
+        UnsupportedModelError: Likewise.
     """
     try:
         yield
     except (DataError, UsageError, UnsupportedModelError) as error:
         if reason is None:
             raise
-        others = _OTHERS.get(labels_of(name), "another")
-        raise type(error)(
-            f"{error} ({name} was proposed because {reason}; --loss {others}, if that is "
-            "wrong)"
-        ) from error
+        text = (
+            f"{error} ({name} was proposed because {reason}; if that is wrong: --loss "
+            f"{_OTHERS.get(labels_of(name), 'NAME')})"
+        )
+        raise type(error)(text) from error
 
 
 _OTHERS = {

@@ -129,9 +129,9 @@ def warn_of_clamping(landscape: Landscape, samples: int, observer: Observer) -> 
     share = 100.0 * float(known.max()) / samples
     observer.warning(
         f"{touched} of {known.size} point{'s' if known.size > 1 else ''} "
-        f"{'has' if touched == 1 else 'have'} samples of probability 0 (up to {share:.3g} % of "
-        "them), taken as 1e-45: the surface is flattened there; evaluate the logits instead "
-        "(export the model without its last operator)"
+        f"{'has' if touched == 1 else 'have'} samples of probability 0 (up to {share:.3g} "
+        "% of them), taken as 1e-45: the surface is flattened there; evaluate the logits "
+        "instead (export the model without its last operator)"
     )
 
 
@@ -224,9 +224,11 @@ def _preprocessing(steps: Mapping[str, Any]) -> str:
         done = [] if layout == AS_IS else [layout]
         if step.get("scale", 1.0) != 1.0:
             done.append(f"divided by {step['scale']:g}")
-        for key in ("mean", "std"):
-            if step.get(key) is not None:
-                done.append(f"{key} {' '.join(f'{number:.4g}' for number in step[key])}")
+        done += [
+            f"{key} {' '.join(f'{number:.4g}' for number in step[key])}"
+            for key in ("mean", "std")
+            if step.get(key) is not None
+        ]
         text = ", ".join(done) or AS_IS
         texts.append(f"{name} {text}" if len(steps) > 1 else text)
     return "; ".join(texts) or AS_IS

@@ -46,7 +46,7 @@ def test_without_a_name_the_surface_is_named_like_the_model(cli, arguments, here
 def test_the_run_is_described_before_it_starts(cli, arguments):
     lines = cli(*arguments()).out.splitlines()
     rows = dict(line.split(maxsplit=1) for line in lines)
-    assert "5 tensors of 9,880 values move, 8 stay" in rows["model"]
+    assert "5 tensors of 9,880 values move, 8 trainable ones stay" in rows["model"]
     assert rows["samples"] == "50 of 300"
     assert rows["points"] == "9"
     assert "constant weights" in rows["strategy"]
@@ -57,8 +57,8 @@ def test_the_run_is_described_before_it_starts(cli, arguments):
 def test_the_loss_is_described_and_its_metrics_printed(cli, arguments):
     rows = dict(line.split(maxsplit=1) for line in cli(*arguments()).out.splitlines())
     assert rows["loss"] == (
-        "cross-entropy of 'logits' [N, 10]; accuracy "
-        "(proposed: labels are classes, the output looks like logits)"
+        "cross-entropy of 'logits' [N, 10] "
+        "(proposed: labels are classes, the output looks like logits); accuracy"
     )
     options = ["--loss", "cross-entropy", "--label-smoothing", "0.1", "--metric", "top5,error"]
     lines = cli(*arguments(*options, "--restart")).out.splitlines()
@@ -100,7 +100,7 @@ def test_a_loss_may_be_a_file(cli, arguments, here, make_model):
     ("options", "message"),
     [
         (["--loss", "hinge"], "--loss as one of cross-entropy, "),
-        (["--loss", "missing.onnx"], "no model file at missing.onnx"),
+        (["--loss", "missing.onnx"], "no loss or metric file at missing.onnx"),
         (["--loss", "log-loss"], "--loss cross-entropy"),
         (["--metric", "f1"], "got f1"),
         (["--output", "out"], "--output to be one of logits"),

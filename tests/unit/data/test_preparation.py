@@ -132,7 +132,7 @@ def test_inputs_without_an_array_are_an_error_that_lists_both_sides():
     inputs = [TensorSignature("a", (None, 2), F4), TensorSignature("b", (None, 3), F4)]
     with pytest.raises(DataError) as caught:
         prepare_samples(data, inputs)
-    assert "model input b" in str(caught.value)
+    assert "model input 'b'" in str(caught.value)
     assert "a [?, 2] float32, b [?, 3] float32" in str(caught.value)
     assert "a [50, 2], z [50, 7]" in str(caught.value)
     with pytest.raises(DataError, match="name the arrays like the inputs, or 'x'"):

@@ -52,7 +52,15 @@ def proposed(values, labels, last=None, *, per_batch=False, axis=None):
         (PROBABILITIES, np.stack([BINARY, BINARY, BINARY], 1), "Sigmoid", "bce"),
         (LOGITS[:, :1], BINARY, "Gemm", "bce-with-logits"),
         (LOGITS[:, :1], BINARY.astype(bool), "Gemm", "bce-with-logits"),
-        (LOGITS[:, :1], BINARY.astype(float), "Gemm", "mse"),
+        (LOGITS[:, :1], BINARY.astype(float), "Gemm", "bce-with-logits"),
+        (LOGITS[:, 0], BINARY.astype(float), "Gemm", "bce-with-logits"),
+        (LOGITS[:, :1], np.zeros(6), "Gemm", "mse"),
+        (
+            LOGITS,
+            np.float32(RNG.integers(0, 2, (6, 3)) | [1, 0, 1]),
+            "Gemm",
+            "bce-with-logits",
+        ),
         (LOGITS[:, :1], CLASSES, "Gemm", "mse"),
         (LOGITS, RNG.standard_normal((6, 3)), "Gemm", "mse"),
         (LOGITS, np.full((6, 3), 7), "Gemm", "mse"),
@@ -73,7 +81,7 @@ def test_one_number_for_a_batch_is_the_loss_itself():
 
 def test_without_labels_several_values_mean_nothing():
     with pytest.raises(
-        DataError, match=r"no labels for the output 'out' \[4, 3\].*next-token"
+        DataError, match=r"no labels for the output 'out' \[N, 3\].*next-token"
     ):
         proposed(LOGITS, None)
 
