@@ -9,11 +9,15 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
+try:
+    import click
 
-from onnxscape.errors import OnnxscapeError
-from onnxscape.version import __version__
-from onnxscape_cli.exit_status import DONE, INTERNAL, INTERRUPTED, exit_status
+    from onnxscape.errors import OnnxscapeError
+    from onnxscape.version import __version__
+    from onnxscape_cli.exit_status import DONE, INTERNAL, INTERRUPTED, exit_status
+except KeyboardInterrupt:  # before `main` could catch it
+    sys.stderr.write("onnxscape: interrupted\n")
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +99,7 @@ def _show(error: click.ClickException) -> None:
     text = " ".join(error.format_message().split()).removesuffix(".")
     text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)
-    where = "" if context is None else f"; see {context.command_path} --help"
+    where = "" if context is None else f" (see {context.command_path} --help)"
     click.echo(f"onnxscape: error: {text}{where}", err=True)
 
 

@@ -57,11 +57,11 @@ def propose(
     if labels is None:
         if values.size == len(values):
             return "none", "the data has no labels, and the output is one number per sample"
+        tokens = "--loss next-token if they are the input's own tokens, "
         raise DataError(
             f"{probe.samples.name} has no labels for the output {probe.output!r} "
             f"{of_samples(probe.shape)}; give them as 'y', or name a loss that takes none: "
-            "--loss next-token if the labels are the input's own tokens, --loss none if the "
-            "output is the loss itself"
+            f"{tokens if values.ndim == 3 else ''}--loss none if the output is the loss itself"
         )
     return _by_labels(probe, labels, class_axis)
 
@@ -162,7 +162,8 @@ def _for_classes(probe: Probe, axis: int) -> tuple[str, str]:
         return "nll", "the output looks like log-probabilities"
     if is_probability(probe.values, axis):
         return "log-loss", "the output looks like probabilities"
-    return "cross-entropy", "labels are classes, the output looks like logits"
+    like = "" if _within_unit(probe.values) else ", the output looks like logits"
+    return "cross-entropy", f"labels are classes{like}"
 
 
 def is_probability(values: NDArray[Any], axis: int) -> bool:

@@ -244,7 +244,7 @@ def test_an_option_that_is_no_option_is_2(cli, arguments, options):
     result = cli(*arguments(*options))
     assert result.status == 2
     error = result.error()
-    assert error.endswith("; see onnxscape eval --help")
+    assert error.endswith(" (see onnxscape eval --help)")
     assert options[0] in error
 
 

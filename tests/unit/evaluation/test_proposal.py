@@ -81,7 +81,7 @@ def test_one_number_for_a_batch_is_the_loss_itself():
 
 def test_without_labels_several_values_mean_nothing():
     with pytest.raises(
-        DataError, match=r"no labels for the output 'out' \[N, 3\].*next-token"
+        DataError, match=r"no labels for the output 'out' \[N, 3\]; give.*: --loss none if"
     ):
         proposed(LOGITS, None)
 
