@@ -84,6 +84,9 @@ def test_samples_of_probability_zero_are_told_at_the_end(cli, arguments, dense_m
     )
     assert report["center"]["clamped"] == 1.0
     assert report["center"]["loss"] == report["center_loss"]
+    (warning,) = report["warnings"]
+    assert warning.startswith("2 of 2 points have samples of probability 0")
+    assert f"onnxscape: warning: {warning}" in result.err
 
 
 def test_a_loss_may_be_a_file(cli, arguments, here, make_model):

@@ -110,7 +110,7 @@ def _panel(
         for low, high in line.holes:
             axes.axvspan(low, high, zorder=0.5, **style.HOLE)
     if start <= 0 <= stop:
-        axes.axvline(0.0, zorder=0.8, **_CENTER_LINE)
+        axes.axvline(0.0, zorder=0.8, label="center", **_CENTER_LINE)
         shown = any(math.isfinite(line.main.center) for line in panel.lines)
         star = _star(style.INK) if shown else {}
         keys.append(Line2D([], [], label="center", **_CENTER_LINE, **star))

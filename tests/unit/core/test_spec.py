@@ -107,6 +107,16 @@ def test_a_difference_reads_this_value_not_that_one():
     ]
 
 
+def test_only_what_differs_of_the_preprocessing_is_named():
+    steps = dict(SPEC.preprocessing["x"]) | {"mean": [0.5, 0.125], "std": [2.0]}
+    other = dataclasses.replace(SPEC, preprocessing={"x": steps}, metrics=("top5", "error"))
+    assert SPEC.differences(other) == [
+        "mean of x (0.5 0.25, not 0.5 0.125)",
+        "metrics (accuracy, not top5 error)",
+        "std of x (none, not 2)",
+    ]
+
+
 def test_a_line_and_a_plane_differ_in_their_axes():
     line = dataclasses.replace(SPEC, grid=Grid(Axis(-1.0, 1.0, 25), None))
     assert SPEC.differences(line) == ["y (-0.5:1.5:5, not none)"]

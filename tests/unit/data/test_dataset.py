@@ -121,6 +121,12 @@ def test_data_may_come_without_labels():
         Dataset(name="d", fields={"a": np.zeros(3), "b": np.zeros(2)}, labels=None)
 
 
+def test_an_array_of_another_length_than_all_others_is_named():
+    fields = {"a": np.zeros(3), "b": np.zeros(2), "c": np.zeros(3)}
+    with pytest.raises(DataError, match=r"arrays of d: 'b' has 2, the others have 3$"):
+        Dataset(name="d", fields=fields, labels=np.zeros(3))
+
+
 def test_single_values_stand_beside_samples():
     fields = {"rate": np.array(16000), "x": np.zeros((3, 2))}
     data = Dataset.from_arrays("d", fields)

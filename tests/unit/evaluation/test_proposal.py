@@ -120,6 +120,23 @@ def test_labels_that_are_the_inputs_own_tokens_are_those_to_come(labels, loss):
     assert proposed_for_tokens(labels) == loss
 
 
+@pytest.mark.parametrize(
+    ("others", "loss"),
+    [
+        (["attention_mask"], "next-token"),
+        (["token_type_ids", "position_ids"], "next-token"),
+        (["more"], "next-token"),  # of `ids` and another the likelier name
+    ],
+)
+def test_inputs_that_hold_no_tokens_do_not_hide_those_that_do(others, loss):
+    inputs = {"ids": TOKENS} | {name: np.ones_like(TOKENS) for name in others}
+    samples = Samples(inputs, None, len(TOKENS), "data", "0" * 64)
+    values = np.float32(RNG.standard_normal((4, 6, 5)))
+    probe = Probe("out", values, {"out": values}, False, "MatMul", samples)
+    found, _ = propose(probe, None, inputs, class_axis=None, ignore_index=-100)
+    assert found == loss
+
+
 def test_labels_are_compared_with_the_tokens_of_all_samples():
     tokens = np.concatenate([TOKENS] * 100)
     labels = np.full_like(tokens, -100)

@@ -178,6 +178,11 @@ def test_random_numbers_are_refused(write):
         write([node("RandomNormalLike", ["y"], "z")], {"y": ["n"]}, {"z": ["n"]})
 
 
+def test_a_file_that_is_missing_is_no_missing_model(tmp_path):
+    with pytest.raises(ModelFileError, match=r"no loss or metric file at .*z\.onnx"):
+        read_custom(tmp_path / "z.onnx")
+
+
 def test_two_outputs_are_refused(write):
     with pytest.raises(UnsupportedModelError, match=r"one output.*has 2: z, w"):
         write(
