@@ -373,3 +373,14 @@ def test_choices_without_effect_besides_a_direction_file_are_said(cli, arguments
     result = cli(*arguments(*options, out="t.h5"))
     assert result.status == 0
     assert "--include and --filter-axis have no effect besides --directions" in result.err
+
+
+def test_a_folder_in_place_of_a_surface_is_named_once(cli, here):
+    (here / "runs").mkdir()
+    error = cli("plot", "runs").error()
+    assert error == "runs: expected an HDF5 file, this is a folder or device"
+
+
+def test_one_option_without_effect_has_none(cli, arguments):
+    result = cli(*arguments("--x", "-1:1:3", "--radius", "2"))
+    assert "--radius has no effect besides --x" in result.err

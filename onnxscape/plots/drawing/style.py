@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.offsetbox import DrawingArea, HPacker
+from matplotlib.offsetbox import DrawingArea, HPacker, TextArea
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
@@ -272,7 +272,8 @@ def write_legend(
     notes = {handle.get_label() for handle in handles if handle.get_gid() == _NOTE}
     for entry in legend.findobj(HPacker):
         symbol, *texts = entry.get_children()
-        if isinstance(symbol, DrawingArea) and texts[0].get_text() in notes:
+        said = {text.get_text() for text in texts if isinstance(text, TextArea)}
+        if isinstance(symbol, DrawingArea) and said & notes:
             symbol.width = entry.sep = 0.0
 
 

@@ -74,8 +74,8 @@ def test_weights_of_samples_are_told(told, sharp):
         (
             [0, 1, 2, 6.5],
             (
-                r"\[N, 3\].*\(mse was proposed because labels are no whole numbers; if that is "
-                r"wrong: --loss cross-entropy for classes\)$"
+                r"\[N, 3\].*\(mse was proposed because labels are no whole numbers; if that "
+                r"is wrong: --loss cross-entropy for classes\)$"
             ),
         ),
     ],
