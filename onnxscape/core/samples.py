@@ -61,6 +61,11 @@ class TensorSignature:
         )
         return f"{self.name} [{shape}] {self.dtype}"
 
+    @property
+    def quoted(self) -> str:
+        """The same with the name in quotes, for the middle of a sentence."""
+        return str(self).replace(self.name, repr(self.name), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
