@@ -289,9 +289,10 @@ def _warn_of_ignored_options(terminal: Terminal) -> None:
         ),
     ):
         if given(*stronger) and given(*weaker):
+            without = given(*weaker)
             terminal.warning(
-                f"{' and '.join(given(*weaker))} have no effect besides "
-                f"{' and '.join(given(*stronger))}"
+                f"{' and '.join(without)} {'has' if len(without) == 1 else 'have'} no effect "
+                f"besides {' and '.join(given(*stronger))}"
             )
 
 

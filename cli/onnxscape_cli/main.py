@@ -9,11 +9,15 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
+try:
+    import click
 
-from onnxscape.errors import OnnxscapeError
-from onnxscape.version import __version__
-from onnxscape_cli.exit_status import DONE, INTERNAL, INTERRUPTED, exit_status
+    from onnxscape.errors import OnnxscapeError
+    from onnxscape.version import __version__
+    from onnxscape_cli.exit_status import DONE, INTERNAL, INTERRUPTED, exit_status
+except KeyboardInterrupt:  # before `main` could catch it
+    sys.stderr.write("onnxscape: interrupted\n")
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +71,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("onnxscape: interrupted", err=True)
@@ -85,6 +89,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         _trace_if_asked()
         return INTERNAL
     return result if isinstance(result, int) else DONE
+
+
+def _show(error: click.ClickException) -> None:
+    """Say what is wrong with the command line, and where to look."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()  # the help itself
+        return
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    text = text[:1].lower() + text[1:]
+    context = getattr(error, "ctx", None)
+    where = "" if context is None else f" (see {context.command_path} --help)"
+    click.echo(f"onnxscape: error: {text}{where}", err=True)
 
 
 def _trace_if_asked() -> None:

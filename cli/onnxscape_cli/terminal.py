@@ -102,7 +102,8 @@ class Terminal:
         rows = {
             "model": f"{outline.model}: {_counted(outline.moved, 'tensor')} of "
             f"{outline.elements:,} values {'moves' if outline.moved == 1 else 'move'}, "
-            f"{outline.others} stay",
+            f"{_counted(outline.others, 'trainable one')} "
+            f"{'stays' if outline.others == 1 else 'stay'}",
             "directions": outline.directions,
             "loss": outline.loss,
             "data": outline.data,

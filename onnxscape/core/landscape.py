@@ -92,17 +92,22 @@ class Landscape:
         """Steps along eta [n_beta]; None on a line along delta."""
         return self.grid.betas
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the landscape as a surface file (HDF5), atomically.
 
+        A file of the same spec is replaced, another landscape only if you say so.
+
         Args:
-            path: The file to write or replace.
+            path: The file to write.
+            overwrite: Whether to replace another landscape of onnxscape's.
 
         Raises:
-            StorageError: If it cannot be written.
+            OutputError: If the file cannot be written, or holds anything else.
+            StorageError: If the disk is full or fails.
         """
         # Looked up when asked for, like the drawing below: core does no I/O itself.
-        importlib.import_module("onnxscape.storage").save_landscape(self, Path(path))
+        storage = importlib.import_module("onnxscape.storage")
+        storage.save_without_loss(self, Path(path), overwrite=overwrite)
 
     def plot(self, kind: str | None = None, *, path: str | Path | None = None) -> Figure:
         """Draw the landscape.

@@ -148,6 +148,18 @@ class Loss:
         return None if (counted == 1).all() else counted.astype(np.float64)
 
 
+def of_samples(shape: Sequence[int]) -> str:
+    """Return the shape of any number of samples, for people.
+
+    Args:
+        shape: That of one sample.
+
+    Returns:
+        For instance `[N, 10]`.
+    """
+    return f"[{', '.join(['N', *map(str, shape)])}]"
+
+
 def class_axes(output: Sequence[int], labels: Sequence[int]) -> list[int]:
     """Find the axes of an output that can count classes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,19 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+_NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
+"""What exporters write for an axis that has no name."""
+
+
+def has_name(axis: str | None) -> bool:
+    """Return whether an axis has a name of its own, not what exporters write for none.
+
+    Args:
+        axis: What the file calls it.
+    """
+    return axis is not None and _NAMELESS.fullmatch(axis) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,16 @@ class TensorSignature:
     dtype: np.dtype[np.generic]
     axes: tuple[str | None, ...] | None = None
 
+    def with_names(self) -> str:
+        """Return name and shape, free axes by their names, for people."""
+        if self.shape is None:
+            return f"{self.name} [?]"
+        sizes = ["?" if size is None else str(size) for size in self.shape]
+        for axis, name in enumerate(self.axes or ()):
+            if self.shape[axis] is None and name is not None and has_name(name):
+                sizes[axis] = name
+        return f"{self.name} [{', '.join(sizes)}]"
+
     def __str__(self) -> str:
         shape = (
             "?"
@@ -37,6 +61,11 @@ class TensorSignature:
             else ", ".join("?" if n is None else str(n) for n in self.shape)
         )
         return f"{self.name} [{shape}] {self.dtype}"
+
+    @property
+    def quoted(self) -> str:
+        """The same with the name in quotes, for the middle of a sentence."""
+        return str(self).replace(self.name, repr(self.name), 1)
 
 
 @dataclass(frozen=True, slots=True)

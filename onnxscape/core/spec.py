@@ -153,16 +153,14 @@ class EvalSpec:
             other: The spec to compare with.
 
         Returns:
-            For each differing field `name (this one's value, not the other's)`.
+            For each differing field, or entry of one, `name (this one's value, not the
+            other's)`.
         """
-        mine, theirs = (
-            {name: values.get(name) for name in values | dict.fromkeys(_LEFT_OUT)}
-            for values in (self.to_dict(), other.to_dict())
-        )
+        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
         return [
-            f"{name} ({_short(name, mine[name])}, not {_short(name, theirs[name])})"
-            for name in mine
-            if mine[name] != theirs[name]
+            f"{name} ({_short(name, mine.get(name))}, not {_short(name, theirs.get(name))})"
+            for name in {**mine, **theirs}
+            if mine.get(name) != theirs.get(name)
         ]
 
 
@@ -207,11 +205,30 @@ def _check_types(fields: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {fields[name]!r}")
 
 
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a spec with the entries of its mappings as fields: `scale of image`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            found[name] = value
+            continue
+        for key, entry in value.items():
+            if isinstance(entry, dict):
+                found |= {f"{step} of {key}": number for step, number in entry.items()}
+            else:
+                found[f"{name} of {key}"] = entry
+    return found
+
+
 def _short(name: str, value: Any) -> str:
-    if name in {"x", "y"}:
-        return "none" if value is None else str(Axis(*value))
-    if value is None:
+    if value is None or value == []:
         return "none"
+    if name in {"x", "y"}:
+        return str(Axis(*value))
+    if isinstance(value, list):
+        return " ".join(_short(name, entry) for entry in value)
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     if isinstance(value, str) and len(value) == 64:
         return value[:8] + "…"  # a digest
-    return json.dumps(value)
+    return str(value)

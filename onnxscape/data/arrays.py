@@ -49,7 +49,7 @@ def npz_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [name for name, _ in _members(archive, path)]
     except _ZIP_ERRORS as error:
-        raise DataError(f"{path} is no readable .npz file: {error}") from error
+        raise DataError(_unreadable(path, error)) from error
 
 
 def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -72,7 +72,13 @@ def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, ND
             check_size(sum(info.file_size for _, info in wanted), str(path))
             return {name: _read_member(archive, info, path) for name, info in wanted}
     except _ZIP_ERRORS as error:
-        raise DataError(f"{path} is no readable .npz file: {error}") from error
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no file {path}"
+    return f"{path} is no readable .npz file: {reason(error)}"
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> list[tuple[str, zipfile.ZipInfo]]:

@@ -158,7 +158,8 @@ def _fetch(name: str, place: Place, sources: Sequence[Source]) -> Arrays:
             why = str(error)
             titled = why if source.title in why else f"{source.title}: {why}"
             tried.append(titled)
-            if not isinstance(error, FileNotFoundError):
+            # The last one is told by the error.
+            if not isinstance(error, FileNotFoundError) and source is not sources[-1]:
                 place.report(titled)
     raise DataUnavailableError(
         f"{name} cannot be had here; tried {'; '.join(tried)}. Run `onnxscape data get {name} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,9 +130,9 @@ class Dataset:
                 "an array with one entry a sample"
             )
         if len({len(array) for _, array in arrays}) > 1:
-            listed = ", ".join(f"{name} has {len(array)}" for name, array in arrays)
-            what = "labels as samples" if self.labels is not None else "samples in all arrays"
-            raise DataError(f"expected as many {what} in {self.name}, got: {listed}")
+            raise DataError(
+                f"expected as many samples in all arrays of {self.name}: {_odd(arrays)}"
+            )
         if len(self) == 0:
             raise DataError(f"{self.name} is empty: its arrays have 0 samples")
         for name, array in arrays:
@@ -184,6 +185,15 @@ class Dataset:
         # All arrays that have an entry a sample.
         found = [(name, array) for name, array in self.fields.items() if array.ndim]
         return found if self.labels is None else [*found, ("labels", self.labels)]
+
+
+def _odd(arrays: list[tuple[str, NDArray[Any]]]) -> str:
+    """Return which arrays differ from most, or the lengths of all if none stands out."""
+    (most, times), *others = Counter(len(array) for _, array in arrays).most_common()
+    if times == 1 or any(number == times for _, number in others):
+        return "got " + ", ".join(f"{name!r} with {len(array)}" for name, array in arrays)
+    odd = [f"{name!r} has {len(array)}" for name, array in arrays if len(array) != most]
+    return f"{' and '.join(odd)}, the others have {most}"
 
 
 def _listed(numbers: tuple[float, ...]) -> str:

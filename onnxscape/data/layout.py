@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LAYOUTS = ("NCHW", "NHWC", "flat")
 """What `--layout` may say of the data."""
 
+AS_IS = "as is"
+"""Text of the arrangement that changes nothing."""
+
 _CHANNEL_AXIS: dict[str, int] = {"NCHW": 0, "NHWC": 2}
 _TO_NCHW = (2, 0, 1)
 _TO_NHWC = (1, 2, 0)
@@ -76,7 +79,7 @@ class _Case:
     @property
     def both_shapes(self) -> str:
         stored = ", ".join(["N", *map(str, self.stored)])
-        return f"data {self.field!r} [{stored}], model input {self.signature}"
+        return f"data {self.field!r} [{stored}], model input {self.signature.quoted}"
 
     def ambiguous(self, why: str) -> DataError:
         return DataError(
@@ -114,7 +117,9 @@ def arrange(
     if signature.shape is None:
         target: Target = tuple(None for _ in stored)
     elif not signature.shape:
-        raise DataError(f"model input {signature} is a single value; expected a batch axis")
+        raise DataError(
+            f"model input {signature.quoted} is a single value; expected a batch axis"
+        )
     else:
         target = signature.shape[1:]
     case = _Case(field, stored, signature, target, known, asked)
@@ -150,7 +155,7 @@ def _as_it_is(case: _Case) -> Arrangement | None:
             raise case.ambiguous("the model takes images in any layout")
     if not _fits(case.stored, case.target):
         return None
-    return Arrangement("as is", case.stored, case.channel_axis, None, case.stored)
+    return Arrangement(AS_IS, case.stored, case.channel_axis, None, case.stored)
 
 
 def _exchange_channels(case: _Case) -> Arrangement | None:

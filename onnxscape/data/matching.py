@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.data.dataset import SAMPLE_WEIGHT, SINGLE
+from onnxscape.data.dataset import LABELS, SAMPLE_WEIGHT, SINGLE
 from onnxscape.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from onnxscape.core.samples import TensorSignature
     from onnxscape.data.dataset import Dataset
 
+
+_LABELS_LIKE = re.compile(r"(?i)label|target|^y(_true)?$")
+"""What the inputs of models are called that take the labels, to compute a loss."""
 
 COLUMNS = "columns"
 """What the columns of a table are called together, in messages."""
@@ -89,15 +93,27 @@ def _by_name(dataset: Dataset, inputs: Sequence[TensorSignature]) -> dict[str, s
     missing = [signature.name for signature in inputs if signature.name not in dataset.fields]
     if missing:
         wanted = ", ".join(str(signature) for signature in inputs)
-        held = ", ".join(
-            f"{name} {list(array.shape)}" for name, array in dataset.fields.items()
-        )
+        arrays = dict(dataset.fields)
+        if dataset.labels is not None:
+            arrays[LABELS] = dataset.labels
+        held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise DataError(
-            f"{dataset.name} has no array for model input {', '.join(missing)}: the model "
-            f"wants {wanted}; the data holds {held}; name the arrays like the inputs"
+            f"{dataset.name} has no array for model input {', '.join(map(repr, missing))}: "
+            f"the model wants {wanted}; the data holds {held}; name the arrays like the inputs"
             + (f", or {SINGLE!r}" if len(inputs) == 1 else "")
+            + _labels_hint(dataset, missing)
         )
     return {signature.name: signature.name for signature in inputs}
+
+
+def _labels_hint(dataset: Dataset, missing: Sequence[str]) -> str:
+    wanted = [name for name in missing if _LABELS_LIKE.search(name)]
+    if dataset.labels is None or len(wanted) != 1:
+        return ""
+    return (
+        f"; if the model takes the labels {LABELS!r} as its input {wanted[0]!r}, store them "
+        "under that name"
+    )
 
 
 def _constant(dataset: Dataset, field: str, signature: TensorSignature) -> NDArray[Any]:
@@ -106,8 +122,8 @@ def _constant(dataset: Dataset, field: str, signature: TensorSignature) -> NDArr
     # A table cannot hold a value once: it stands in every row.
     if array.ndim > 1 or not (values == values[0]).all():
         raise DataError(
-            f"model input {signature} is a single value for all samples, but {field!r} of "
-            f"{dataset.name} {list(array.shape)} holds others: store one value []"
+            f"model input {signature.quoted} is a single value for all samples, but {field!r} "
+            f"of {dataset.name} {list(array.shape)} holds others: store one value []"
         )
     return np.asarray(values[0])
 

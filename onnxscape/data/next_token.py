@@ -83,6 +83,24 @@ def next_token_labels(
     return labels
 
 
+def likeliest_tokens(inputs: Sequence[str]) -> str | None:
+    """Return the input of whole numbers that holds the tokens.
+
+    Args:
+        inputs: Names of all inputs that have a whole number for each position.
+
+    Returns:
+        One of them; None if it cannot be told.
+    """
+    candidates = [
+        name for name in inputs if not any(part in name.lower() for part in _NO_TOKENS)
+    ]
+    for name in _TOKENS:
+        if name in candidates:
+            return name
+    return candidates[0] if len(candidates) == 1 else None
+
+
 def _sequences(array: NDArray[Any], field: str, name: str) -> NDArray[Any]:
     if array.ndim != 2 or array.shape[1] < 2:
         raise DataError(
@@ -100,13 +118,10 @@ def _token_input(dataset: Dataset, inputs: Sequence[TensorSignature], match: Mat
         if "int" in signature.dtype.name
         and signature.name in match.arrays
         and match.arrays[signature.name].ndim == 2
-        and not any(part in signature.name.lower() for part in _NO_TOKENS)
     ]
-    for name in _TOKENS:
-        if name in candidates:
-            return name
-    if len(candidates) == 1:
-        return candidates[0]
+    found = likeliest_tokens(candidates)
+    if found is not None:
+        return found
     listed = ", ".join(candidates) or ", ".join(str(signature) for signature in inputs)
     what = "any of the inputs" if candidates else "none of the inputs"
     raise DataError(

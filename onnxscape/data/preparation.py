@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.core.loss import Labels
-from onnxscape.core.samples import Samples
+from onnxscape.core.samples import Samples, has_name
 from onnxscape.data.dataset import Preprocessing, first_where
 from onnxscape.data.labels import sample_weights
 from onnxscape.data.layout import Arrangement, arrange
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from onnxscape.core.samples import TensorSignature
     from onnxscape.data.dataset import Dataset
     from onnxscape.data.matching import Matching
-
-_NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
-"""What exporters write for an axis that has no name."""
 
 
 def prepare_samples(
@@ -84,27 +80,16 @@ def prepare_samples(
     batched = [signature for signature in inputs if signature.name in match.arrays]
     wanted = WantedLabels(labels, classes, positions, ignore_index, next_token)
     wanted.check_there(dataset)
-    steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
-    by_default = scale is None and mean is None and std is None
-    if len(batched) > 1 and not by_default:
-        raise DataError(
-            f"--scale, --mean and --std need a model with one input, this one has "
-            f"{len(batched)}; store the values of {dataset.name} preprocessed"
-        )
+    applied = _applied(dataset, inputs, batched, scale=scale, mean=mean, std=std)
     arrangements = _arrangements(batched, match, dataset, layout)
     for name, array in match.arrays.items():
         _check_finite(array, match.fields[name], dataset.name)
     digest = dataset.digest()
     chosen = subset_indices(digest, len(dataset), samples, shuffled=shuffled)
     ready = wanted.of(dataset, inputs, match, chosen)
-    counts = match.weights if weights else None
-    if counts is not None:
-        counts = sample_weights(counts, name=dataset.name, chosen=chosen)
-    applied = {
-        # A model that takes whole numbers does its own scaling.
-        s.name: Preprocessing() if by_default and not is_floating(s.dtype) else steps
-        for s in batched
-    }
+    counts = None
+    if weights and match.weights is not None:
+        counts = sample_weights(match.weights, name=dataset.name, chosen=chosen)
     arrays = {s.name: _array(s, match, arrangements[s.name], applied, chosen) for s in batched}
     _check_axes(batched, arrays)
     return Samples(
@@ -120,6 +105,31 @@ def prepare_samples(
         weights=counts,
         constants=_constants(match, inputs),
     )
+
+
+def _applied(
+    dataset: Dataset,
+    inputs: Sequence[TensorSignature],
+    batched: Sequence[TensorSignature],
+    *,
+    scale: str | float | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> dict[str, Preprocessing]:
+    # By name of each input with samples what is done to their values.
+    steps = resolve(dataset.preprocessing, scale=scale, mean=mean, std=std)
+    by_default = scale is None and mean is None and std is None
+    if len(batched) > 1 and not by_default:
+        names = ", ".join(signature.name for signature in inputs)
+        raise DataError(
+            f"--scale, --mean and --std need a model with one input of samples, this one has "
+            f"{len(inputs)} inputs ({names}); store the values of {dataset.name} preprocessed"
+        )
+    return {
+        # A model that takes whole numbers does its own scaling.
+        s.name: Preprocessing() if by_default and not is_floating(s.dtype) else steps
+        for s in batched
+    }
 
 
 def _arrangements(
@@ -178,7 +188,7 @@ def _check_axes(inputs: Sequence[TensorSignature], arrays: Mapping[str, NDArray[
         if signature.axes is None:
             continue
         for axis, size in list(zip(signature.axes, sizes, strict=True))[1:]:
-            if axis is None or _NAMELESS.fullmatch(axis):
+            if axis is None or not has_name(axis):
                 continue
             other, expected = seen.setdefault(axis, (signature.name, size))
             if size != expected:

@@ -110,7 +110,9 @@ def apply(
         DataError: If mean or std have a wrong length, or values do not fit the model's type.
     """
     if not _is_number(signature.dtype):
-        raise DataError(f"model input {signature} wants {signature.dtype}; expected numbers")
+        raise DataError(
+            f"model input {signature.quoted} wants {signature.dtype}; expected numbers"
+        )
     steps = [
         _per_channel(option, numbers, arrangement, field)
         for option, numbers in (("mean", preprocessing.mean), ("std", preprocessing.std))
@@ -118,8 +120,8 @@ def apply(
     plain = preprocessing == _RAW
     if not plain and not is_floating(signature.dtype):
         raise DataError(
-            f"model input {signature} takes whole numbers; --scale, --mean and --std cannot "
-            "be used with it"
+            f"model input {signature.quoted} takes whole numbers; --scale, --mean and --std "
+            "cannot be used with it"
         )
     shape = (len(values), *arrangement.shape)
     if plain and arrangement.order is None and values.dtype == signature.dtype:
@@ -135,7 +137,7 @@ def apply(
         if arrangement.order is not None:
             piece = piece.transpose(0, *(axis + 1 for axis in arrangement.order))
         out = result[start : start + len(block)]
-        _cast(piece.reshape(out.shape), out, f"{field!r} for model input {signature}")
+        _cast(piece.reshape(out.shape), out, f"{field!r} for model input {signature.quoted}")
     return result
 
 
@@ -176,9 +178,11 @@ def _per_channel(
         )
     if not fitting:
         known = arrangement.channel_axis
-        channels = "1" if known is None else f"1 or {view[known]}"
+        channels = "1 number"
+        if known is not None and view[known] > 1:
+            channels = f"1 or {view[known]} numbers"
         raise DataError(
-            f"expected {channels} numbers for --{option} with samples of {field!r} "
+            f"expected {channels} for --{option} with samples of {field!r} "
             f"{list(view)}, got {values.size}"
         )
     shape = [1] * (len(view) + 1)

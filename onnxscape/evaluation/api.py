@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from onnxscape.core.direction import Ignore
 from onnxscape.core.grid import Axis, Grid
 from onnxscape.core.normalization import Normalization
-from onnxscape.errors import GridError, UsageError
+from onnxscape.errors import GridError, SurfaceFileError, UsageError
 from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_in_memory, run_to_file
-from onnxscape.storage import load_landscape
+from onnxscape.storage import PointStore, load_landscape
 
 if TYPE_CHECKING:
     from enum import StrEnum
@@ -96,6 +96,9 @@ def evaluate(
     for name in ("include", "exclude"):
         patterns = options.get(name, ())
         options[name] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    metrics = options.get("metrics")
+    if isinstance(metrics, str):
+        options["metrics"] = tuple(filter(None, metrics.split(",")))
     request = EvalRequest(
         model=model,
         data=data,
@@ -136,7 +139,14 @@ def load(path: str | Path) -> Landscape:
     Raises:
         SurfaceFileError: If it is no readable surface.
     """
-    return load_landscape(Path(path))
+    path = Path(path)
+    live = PointStore.location(path)
+    if not path.exists() and live.is_file():
+        raise SurfaceFileError(
+            f"there is no {path} yet: its run is not finished, and the points so far are in "
+            f"{live.name}; the same eval command continues it"
+        )
+    return load_landscape(path)
 
 
 def make_grid(

@@ -44,7 +44,7 @@ def check_custom(name: str, file: ModelFile, probe: Probe, samples: Samples) -> 
     if at_once.shape not in {(count,), (count, 1)}:
         raise UnsupportedModelError(
             f"expected {file.path} to give one number per sample, [{count}] or [{count}, 1] "
-            f"for {count} samples, got {list(at_once.shape)} for the {name}"
+            f"for {count} samples, got {list(at_once.shape)} for the {_what(name)}"
         )
     try:
         alone = [
@@ -54,9 +54,13 @@ def check_custom(name: str, file: ModelFile, probe: Probe, samples: Samples) -> 
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
             f"{file.path} takes {count} samples at once, but not one alone: {error}; the "
-            f"{name} must take any number of samples"
+            f"{_what(name)} must take any number of samples"
         ) from error
     _compare(name, file, at_once.reshape(count), np.concatenate(alone).reshape(count))
+
+
+def _what(name: str) -> str:
+    return name if name == "loss" else f"metric {name!r}"
 
 
 def _feeds(
@@ -147,7 +151,7 @@ def _compare(name: str, file: ModelFile, at_once: NDArray[Any], alone: NDArray[A
     if not same.all():
         row = int(np.argmin(same))
         raise UnsupportedModelError(
-            f"{file.path} mixes the samples of a batch: the {name} of one sample is "
+            f"{file.path} mixes the samples of a batch: the {_what(name)} of one sample is "
             f"{alone[row]:.6g} where it is alone and {at_once[row]:.6g} among {len(same)}, so "
             "it would depend on the batch size; compute it from each sample alone (no mean, "
             "sum or normalization over the first axis)"

@@ -251,13 +251,13 @@ def _check_recorded(plan: Plan, recorded: Plan, observer: Observer) -> None:
         SpecConflictError: If the plans differ in what the user can choose.
     """
     same_place = replace(plan, runtime=recorded.runtime, machine=recorded.machine)
-    differences = same_place.differences(recorded)
+    differences = recorded.differences(same_place)
     if differences:
         raise SpecConflictError(
             f"the points so far were computed with another plan: {'; '.join(differences)}; "
             "leave out the flag, or use --restart to compute all points anew"
         )
-    elsewhere = plan.differences(recorded)
+    elsewhere = recorded.differences(plan)
     if elsewhere:
         observer.warning(
             f"the points so far were computed elsewhere: {'; '.join(elsewhere)}; "

@@ -13,7 +13,9 @@ import numpy as np
 from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
+from onnxscape.data.labels import sample_weights
 from onnxscape.data.matching import COLUMNS, match_inputs
+from onnxscape.data.subset import subset_indices
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.approximation import AUTO, approximation, check_growth, growth
 from onnxscape.evaluation.directions import make_directions, refuse_nothing
@@ -22,6 +24,7 @@ from onnxscape.evaluation.given_weights import (
     refuse_missing_weights,
     refuse_weightless,
 )
+from onnxscape.evaluation.mixing import warn_of_mixing
 from onnxscape.evaluation.objective import (
     Objective,
     check_names,
@@ -32,7 +35,7 @@ from onnxscape.evaluation.objective import (
     wanted_labels,
 )
 from onnxscape.evaluation.probe import PROBED, look_at
-from onnxscape.evaluation.proposal import propose
+from onnxscape.evaluation.proposal import propose, told_of_proposal
 from onnxscape.evaluation.request import DEFAULT_SAMPLES
 from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import canonical_of, fed_inputs
@@ -162,12 +165,14 @@ def _samples_and_objective(
     )
     match = match_inputs(dataset, fed_inputs(file, request.precision))
     batch = fixed_batch(canonical_of(file, request.precision).model)
+    pieces = None if batch is None else batch.size
     probe = look_at(
         file,
         few,
         output,
         precision=request.precision,
-        pieces=None if batch is None else batch.size,
+        pieces=pieces,
+        proven=batch is not None and batch.dynamic,
     )
     reason = None
     if request.loss is None:
@@ -180,29 +185,45 @@ def _samples_and_objective(
         )
     else:
         name = CUSTOM if is_file(request.loss) else request.loss
-    samples = _samples(
-        dataset,
-        file,
-        request,
-        samples=_sample_count(request, len(dataset)),
-        shuffled=request.samples == AUTO,
-        **wanted_labels(name, probe, request, custom),
-    )
-    samples = replace(samples, growth=growth(request))
-    _note_raw_bytes(match, samples, observer)
-    objective = make_objective(
-        request,
-        name,
-        probe,
-        samples,
-        custom,
-        reason=reason,
-        default_output=default,
-        batch=None if batch is None or batch.dynamic else batch.size,
-        observer=observer,
-    )
+    count = _sample_count(request, len(dataset))
+    _check_choice(dataset, match, count)
+    with told_of_proposal(name, reason):
+        samples = _samples(
+            dataset,
+            file,
+            request,
+            samples=count,
+            shuffled=request.samples == AUTO,
+            **wanted_labels(name, probe, request, custom),
+        )
+        samples = replace(samples, growth=growth(request))
+        _note_raw_bytes(match, samples, observer)
+        objective = make_objective(
+            request,
+            name,
+            probe,
+            samples,
+            custom,
+            reason=reason,
+            default_output=default,
+            batch=None if batch is None or batch.dynamic else batch.size,
+            observer=observer,
+        )
     check_growth(samples.growth, objective.loss)
+    warn_of_mixing(probe, objective.loss, custom, file, request.precision, pieces, observer)
     return samples, objective
+
+
+def _check_choice(dataset: Dataset, match: Matching, count: int | None) -> None:
+    """Refuse, before the loss is to blame, samples or weights that cannot be had.
+
+    Raises:
+        UsageError: If less than one sample is wanted.
+        DataError: If there are not so many, or their weights cannot be used.
+    """
+    chosen = subset_indices(dataset.digest(), len(dataset), count)
+    if match.weights is not None:
+        sample_weights(match.weights, name=dataset.name, chosen=chosen)
 
 
 def _note_raw_bytes(match: Matching, samples: Samples, observer: Observer) -> None:

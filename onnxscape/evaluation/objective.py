@@ -21,6 +21,7 @@ from onnxscape.core.loss import (
     is_clamped,
     labels_of,
     metrics_of,
+    of_samples,
 )
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.custom_checks import check_custom
@@ -110,6 +111,11 @@ def custom_files(request: EvalRequest) -> dict[str, ModelFile]:
         found["loss"] = read_custom(request.loss)
     for path in filter(is_file, request.metrics or ()):
         name = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).lstrip("_")
+        if name != "loss" and name in found:
+            raise UsageError(
+                f"two metrics would be called {name!r} in the surface, the second of them "
+                f"{path}; rename one of the files"
+            )
         taken = {*_RESERVED, *found, CLAMPED, *metrics_of("cross-entropy")}
         if not name or name in taken or name.endswith(("_loss", "_acc")):
             raise UsageError(
@@ -157,7 +163,9 @@ def wanted_labels(
     }
     for option, wrong in options.items():
         if wrong:
-            raise UsageError(f"--{option} means nothing for the loss {name}; leave it out")
+            raise UsageError(
+                f"--{option} means nothing for the loss {_called(name, request)}; leave it out"
+            )
     if kind is Labels.NONE and any(
         labels_input(f, tuple(probe.others)) for f in custom.values()
     ):
@@ -168,8 +176,8 @@ def wanted_labels(
     if len(shape) < 2 or max(shape[1:]) < 2:
         raise UnsupportedModelError(
             f"{name} needs scores of classes, such as [batch, classes]; the output "
-            f"{probe.output!r} is {list(shape)}; for regression use --loss mse, for two "
-            "classes in one number bce or bce-with-logits"
+            f"{probe.output!r} is {of_samples(shape[1:])}; for regression use --loss mse, for "
+            "two classes in one number bce or bce-with-logits"
         )
     wanted = {"labels": kind, "ignore_index": ignored_label(request)}
     if name == "next-token":
@@ -292,9 +300,9 @@ def _read(loss: Loss, probe: Probe, custom: Mapping[str, ModelFile]) -> str:
     if loss.name == CUSTOM:
         asked = [signature.name for signature in custom["loss"].inputs]
         shapes = {n: probe.others[n].shape[1:] for n in asked if n in probe.others} or shapes
-    axes = [] if loss.per_batch else ["N"]
     return " and ".join(
-        f"{name!r} [{', '.join([*axes, *map(str, shape)])}]" for name, shape in shapes.items()
+        f"{name!r} {'[]' if loss.per_batch else of_samples(shape)}"
+        for name, shape in shapes.items()
     )
 
 
@@ -313,8 +321,8 @@ def _metrics(
     if unknown and request.metrics is not None:
         expected = f"--metric from {', '.join(available)}, or" if available else "--metric as"
         raise UsageError(
-            f"expected {expected} a file such as metric.onnx with the loss {name}, got "
-            f"{', '.join(unknown)}"
+            f"expected {expected} a file such as metric.onnx with the loss "
+            f"{_called(name, request)}, got {', '.join(unknown)}"
         )
     own = tuple(metric for metric in available if metric in wanted)
     return (*own, *always, *(metric for metric in custom if metric != "loss"))
@@ -326,7 +334,7 @@ def _checked_axis(axis: int, probe: Probe) -> int:
     if not 1 <= normal < rank or probe.values.shape[normal] < 2:
         raise UsageError(
             f"expected --class-axis to be an axis of two or more classes, got {axis} for the "
-            f"output {probe.output!r} {list(probe.values.shape)}"
+            f"output {probe.output!r} {of_samples(probe.values.shape[1:])}"
         )
     return normal
 
@@ -344,7 +352,10 @@ def _class_axis(
     labels = np.asarray(samples.labels).shape
     axes = class_axes(shape, labels)
     found = axes[0] if len(axes) == 1 else None
-    described = f"the output {probe.output!r} {list(shape)} and labels {list(labels)}"
+    described = (
+        f"the output {probe.output!r} {of_samples(shape[1:])} and labels "
+        f"{of_samples(labels[1:])}"
+    )
     if request.class_axis is not None:
         axis = _checked_axis(request.class_axis, probe)
         rest = [size for at, size in enumerate(shape) if at not in {0, axis}]
@@ -367,7 +378,6 @@ def _class_axis(
 
 
 def _text(loss: Loss, request: EvalRequest, reason: str | None, read: str) -> str:
-    name = Path(request.loss).name if loss.name == CUSTOM and request.loss else loss.name
     options = {
         "class axis": request.class_axis,
         "ignore index": request.ignore_index,
@@ -376,6 +386,11 @@ def _text(loss: Loss, request: EvalRequest, reason: str | None, read: str) -> st
     }
     said = "".join(f", {key} {value}" for key, value in options.items() if value is not None)
     metrics = ", ".join(metric for metric in loss.metrics if metric != CLAMPED)
-    text = f"{name} of {read}{said}"
-    text += f"; {metrics}" if metrics else ""
-    return text + (f" (proposed: {reason})" if reason else "")
+    text = f"{_called(loss.name, request)} of {read}{said}"
+    text += f" (proposed: {reason})" if reason else ""
+    return text + (f"; {metrics}" if metrics else "")
+
+
+def _called(name: str, request: EvalRequest) -> str:
+    """Return what people call a loss: the file's name if it is given as a graph."""
+    return Path(request.loss).name if name == CUSTOM and request.loss else name

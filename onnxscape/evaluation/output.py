@@ -154,9 +154,9 @@ def refuse_other_choices(request: EvalRequest, plan: Plan | None) -> None:
         "provider": (kind and f"{kind}ExecutionProvider", plan.provider),
     }
     wrong = [
-        f"{name} ({mine}, not {theirs})"
-        for name, (mine, theirs) in asked.items()
-        if mine is not None and mine != theirs
+        f"{name} ({recorded}, not {wanted})"
+        for name, (wanted, recorded) in asked.items()
+        if wanted is not None and wanted != recorded
     ]
     if wrong:
         raise SpecConflictError(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
+from onnxscape.evaluation.mixing import check_alone, dependence, rounding
+from onnxscape.evaluation.other_axis import refuse_other_axis
 from onnxscape.graph.outputs import last_operator
 from onnxscape.runtime.devices import find_device
 from onnxscape.runtime.self_test import FLOOR, LOOSENED, TOLERANCE
 from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -40,6 +42,9 @@ class Probe:
         twice: Where it is one number for all, what it is for the same samples twice over;
             None where the file does not take so many.
         loosened: Why the file may round more than float32 does.
+        alone: Row of a sample to the outputs where it is alone or, where the file takes a
+            fixed batch, where copies of it make one; empty where nothing else can come out.
+        alone_fails: Why the model does not take one sample alone; None if it does.
     """
 
     output: str
@@ -50,6 +55,8 @@ class Probe:
     samples: Samples
     twice: NDArray[Any] | None = None
     loosened: frozenset[str] = frozenset()
+    alone: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    alone_fails: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,6 +71,7 @@ def look_at(
     *,
     precision: str = "fp32",
     pieces: int | None = None,
+    proven: bool = False,
 ) -> Probe:
     """Run the user's file on a few samples.
 
@@ -73,12 +81,14 @@ def look_at(
         output: Name of the output that the loss is computed from.
         precision: Arithmetic of the forward pass.
         pieces: Samples that the file takes at once; None for any number.
+        proven: Whether it is known that no sample sees another.
 
     Returns:
         What it computes.
 
     Raises:
-        UnsupportedModelError: If it cannot be run, or the output has no axis of samples.
+        UnsupportedModelError: If it cannot be run, the output has no axis of samples, or
+            samples are taken along another axis than the first.
     """
     cpu = find_device("cpu")
     user = UserModel(file=file, device=cpu, threads=1, precision=precision, pieces=pieces)
@@ -89,7 +99,30 @@ def look_at(
         inputs={name: array[:count] for name, array in samples.inputs.items()},
         labels=None if samples.labels is None else samples.labels[:count],
     )
-    outputs = user.outputs({**samples.inputs, **samples.constants})
+    try:
+        probe = _run(user, samples, output, proven)
+    except UnsupportedModelError:
+        refuse_other_axis(replace(user, pieces=None), samples, output)
+        raise
+    if not probe.per_batch:
+        alone = {row: outputs[output] for row, outputs in probe.alone.items()}
+        if dependence(probe.values, alone, rounding(user.loosened, file)):
+            refuse_other_axis(replace(user, pieces=None), samples, output)
+    return probe
+
+
+def _run(user: UserModel, samples: Samples, output: str, proven: bool) -> Probe:
+    """Run the file on a few samples together, and on each alone.
+
+    Returns:
+        What it computes.
+
+    Raises:
+        UnsupportedModelError: If it cannot be run, or the output has no axis of samples.
+    """
+    run = user.ready()
+    count = len(samples)
+    outputs = run({**samples.inputs, **samples.constants})
     values = np.asarray(outputs[output])
     per_batch = values.ndim == 0 or (values.size == 1 and count > 1)
     if not per_batch and len(values) != count:
@@ -98,9 +131,18 @@ def look_at(
             f"{list(values.shape)} for {count} samples"
         )
     twice = None
-    if per_batch and pieces is None:
+    if per_batch and user.pieces is None:
         doubled = {name: np.concatenate([a, a]) for name, a in samples.inputs.items()}
-        twice = np.asarray(user.outputs({**doubled, **samples.constants})[output])
+        twice = np.asarray(run({**doubled, **samples.constants})[output])
+    alone: dict[int, dict[str, Any]] = {}
+    fails = None
+    if not proven:
+        try:
+            alone = _alone(run, samples, user.pieces, per_batch)
+        except UnsupportedModelError as error:
+            fails = str(error)
+    if not per_batch:
+        check_alone(output, values, alone, user.pieces or 1)
     return Probe(
         output=output,
         values=values,
@@ -108,11 +150,41 @@ def look_at(
             name: array for name, array in outputs.items() if isinstance(array, np.ndarray)
         },
         per_batch=per_batch,
-        last=last_operator(file.proto, output),
+        last=last_operator(user.file.proto, output),
         samples=samples,
         twice=twice,
         loosened=user.loosened,
+        alone=alone,
+        alone_fails=fails,
     )
+
+
+def _alone(
+    run: Callable[[Mapping[str, NDArray[np.generic]]], dict[str, Any]],
+    samples: Samples,
+    pieces: int | None,
+    per_batch: bool,
+) -> dict[int, dict[str, Any]]:
+    """Return by row what a file computes for samples alone, or for batches of their copies.
+
+    Raises:
+        UnsupportedModelError: If it fails on them.
+    """
+    count, size = len(samples), pieces or 1
+    if size == 1 and (pieces is not None or count == 1):
+        return {}  # each is alone as it is
+    rows = list(range(count))
+    if per_batch and count < size:
+        return {}  # the batch was filled up, and its one number is of copies as well
+    if pieces is not None and not per_batch:
+        rows = sorted({0, count - 1})  # every place in the batch is compared for each
+    return {
+        row: run(
+            {name: a[[row] * size] for name, a in samples.inputs.items()}
+            | dict(samples.constants)
+        )
+        for row in rows
+    }
 
 
 def check_per_batch(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.loss import class_axes, same_values
+from onnxscape.core.loss import Labels, class_axes, labels_of, of_samples, same_values
 from onnxscape.data.dataset import blocks
-from onnxscape.errors import DataError
+from onnxscape.data.next_token import likeliest_tokens
+from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -55,12 +57,45 @@ def propose(
     if labels is None:
         if values.size == len(values):
             return "none", "the data has no labels, and the output is one number per sample"
+        tokens = "--loss next-token if they are the input's own tokens, "
         raise DataError(
             f"{probe.samples.name} has no labels for the output {probe.output!r} "
-            f"{list(values.shape)}; give them as 'y', or name a loss that takes none: --loss "
-            "none takes the mean output as the loss, next-token the input's own tokens"
+            f"{of_samples(probe.shape)}; give them as 'y', or name a loss that takes none: "
+            f"{tokens if values.ndim == 3 else ''}--loss none if the output is the loss itself"
         )
     return _by_labels(probe, labels, class_axis)
+
+
+@contextmanager
+def told_of_proposal(name: str, reason: str | None) -> Iterator[None]:
+    """Say with each error that the loss was proposed, and what else it may be.
+
+    Args:
+        name: The loss.
+        reason: Why it was proposed; None if the user named it.
+
+    Raises:
+        DataError: One that is raised inside.
+        UsageError: Likewise.
+        UnsupportedModelError: Likewise.
+    """
+    try:
+        yield
+    except (DataError, UsageError, UnsupportedModelError) as error:
+        if reason is None:
+            raise
+        text = (
+            f"{error} ({name} was proposed because {reason}; if that is wrong: --loss "
+            f"{_OTHERS.get(labels_of(name), 'NAME')})"
+        )
+        raise type(error)(text) from error
+
+
+_OTHERS = {
+    Labels.CLASSES: "mse for values, bce-with-logits or bce for several labels at once",
+    Labels.VALUES: "cross-entropy for classes",
+}
+"""By the labels of a loss that was proposed, what else may be meant."""
 
 
 def _own_tokens(
@@ -74,15 +109,15 @@ def _own_tokens(
         return False
     positions, scored = probe.values.shape[1:]
     tokens = [
-        arrays[name]
+        name
         for name, array in probe.samples.inputs.items()
         if array.dtype.kind in "iu"
         and arrays[name].shape[1:] == (positions,)
         and arrays[name].max() < scored
     ]
     if labels is None:
-        return len(tokens) == 1
-    return any(_are_labels(array, labels, ignore_index) for array in tokens)
+        return likeliest_tokens(tokens) is not None
+    return any(_are_labels(arrays[name], labels, ignore_index) for name in tokens)
 
 
 def _are_labels(tokens: NDArray[Any], labels: NDArray[Any], ignore_index: int) -> bool:
@@ -112,7 +147,8 @@ def _by_labels(probe: Probe, labels: NDArray[Any], class_axis: int | None) -> tu
     if np.isin(labels, (0, 1)).all():
         if probe.last == "Sigmoid" or _within_unit(values):
             return "bce", "labels are 0 and 1, the output is within 0 and 1"
-        if labels.dtype.kind in "biu":
+        # Losses of truth values take floats in most frameworks: the type tells nothing.
+        if labels.dtype.kind in "biu" or (labels.min() == 0 and labels.max() == 1):
             return "bce-with-logits", "labels are 0 and 1, the output is not within 0 and 1"
     return "mse", "labels are shaped like the output"
 
@@ -126,7 +162,8 @@ def _for_classes(probe: Probe, axis: int) -> tuple[str, str]:
         return "nll", "the output looks like log-probabilities"
     if is_probability(probe.values, axis):
         return "log-loss", "the output looks like probabilities"
-    return "cross-entropy", "labels are classes, the output looks like logits"
+    like = "" if _within_unit(probe.values) else ", the output looks like logits"
+    return "cross-entropy", f"labels are classes{like}"
 
 
 def is_probability(values: NDArray[Any], axis: int) -> bool:

@@ -11,7 +11,10 @@ import numpy as np
 
 from onnxscape.core.grid import Point
 from onnxscape.core.landscape import Landscape
+from onnxscape.core.loss import CLAMPED
 from onnxscape.core.parameter import TRAINABLE
+from onnxscape.data.dataset import SAMPLE_WEIGHT
+from onnxscape.data.layout import AS_IS
 from onnxscape.evaluation.observer import Outline
 from onnxscape.runtime.devices import HEADS_APART
 from onnxscape.version import __version__
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from onnxscape.core.plan import Plan
+    from onnxscape.core.samples import Samples
     from onnxscape.evaluation.engine import Engine
     from onnxscape.evaluation.inputs import EvalInputs
+    from onnxscape.evaluation.observer import Observer
 
 Results = dict[tuple[int, int], "Mapping[str, float]"]
 """(row, column) of a point to its metrics."""
@@ -119,6 +124,30 @@ def assembled(
     )
 
 
+def warn_of_clamping(landscape: Landscape, samples: int, observer: Observer) -> None:
+    """Say if the surface of a logarithm of probabilities is flattened where they are 0.
+
+    Args:
+        landscape: The result.
+        samples: Number of samples.
+        observer: Told of it.
+    """
+    counts = landscape.surfaces.get(CLAMPED)
+    if counts is None:
+        return
+    known = counts[landscape.evaluated]
+    touched = int((known > 0).sum())
+    if not touched:
+        return
+    share = 100.0 * float(known.max()) / samples
+    observer.warning(
+        f"{touched} of {known.size} point{'s' if known.size > 1 else ''} "
+        f"{'has' if touched == 1 else 'have'} samples of probability 0 (up to {share:.3g} "
+        "% of them), taken as 1e-45: the surface is flattened there; evaluate the logits "
+        "instead (export the model without its last operator)"
+    )
+
+
 def provenance(inputs: EvalInputs, engine: Engine | None) -> dict[str, Any]:
     """Return where a landscape comes from, for people.
 
@@ -176,7 +205,7 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
         others=len(staying),
         directions=directions,
         loss=inputs.objective.text,
-        data=f"{inputs.samples.name}: {_preprocessing(inputs.samples.preprocessing)}",
+        data=_data(inputs.samples),
         samples=len(inputs.samples),
         population=inputs.samples.population,
         points=point_count(inputs),
@@ -192,15 +221,28 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
     )
 
 
-def _preprocessing(steps: Mapping[str, Any]) -> str:
+def _data(samples: Samples) -> str:
+    """Return name, preprocessing and weights of the data, for people."""
+    weighted = "" if samples.weights is None else f", weighted by {SAMPLE_WEIGHT}"
+    return f"{samples.name}: {_preprocessing(samples)}{weighted}"
+
+
+def _preprocessing(samples: Samples) -> str:
     """Return what is done to each input, for people."""
+    steps: Mapping[str, Any] = samples.preprocessing
+    one = len(steps) + len(samples.constants) == 1
     texts = []
     for name, step in steps.items():
-        text = str(step.get("layout", "as is"))
+        layout = str(step.get("layout", AS_IS))
+        done = [] if layout == AS_IS else [layout]
         if step.get("scale", 1.0) != 1.0:
-            text += f", divided by {step['scale']:g}"
-        for key in ("mean", "std"):
-            if step.get(key) is not None:
-                text += f", {key} {' '.join(f'{number:.4g}' for number in step[key])}"
-        texts.append(f"{name} {text}" if len(steps) > 1 else text)
-    return "; ".join(texts) or "as is"
+            done.append(f"divided by {step['scale']:g}")
+        done += [
+            f"{key} {' '.join(f'{number:.4g}' for number in step[key])}"
+            for key in ("mean", "std")
+            if step.get(key) is not None
+        ]
+        text = ", ".join(done) or AS_IS
+        texts.append(text if one else f"{name} {text}")
+    texts += [f"{name} {value:g} for all" for name, value in samples.constants.items()]
+    return "; ".join(texts) or AS_IS

@@ -26,6 +26,7 @@ from onnxscape.evaluation.report import (
     outline,
     point_count,
     provenance,
+    warn_of_clamping,
 )
 from onnxscape.evaluation.schedule import make_schedule
 from onnxscape.storage import (
@@ -93,7 +94,9 @@ def run_in_memory(request: EvalRequest, observer: Observer) -> Report:
     clock = _Clock()
     inputs = resolve(request, observer)
     clock.lap("start")
-    return _evaluate(inputs, None, _Memory(), clock, observer)
+    report = _evaluate(inputs, None, _Memory(), clock, observer)
+    warn_of_clamping(report.landscape, len(inputs.samples), observer)
+    return report
 
 
 def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer) -> Report:
@@ -130,6 +133,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
             _leftover_store(output)
             count = evaluated_points(existing)
             observer.note(f"{output.path} is finished: {count} points, nothing to compute")
+            warn_of_clamping(existing, len(inputs.samples), observer)
             return Report(
                 landscape=existing, computed=0, reused=count, seconds=dict(clock.seconds)
             )
@@ -151,6 +155,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
                 raise
             save_landscape(report.landscape, output.path)
             store.remove()
+    warn_of_clamping(report.landscape, len(inputs.samples), observer)
     return report
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.loss import same_values
+from onnxscape.core.loss import of_samples, same_values
 from onnxscape.errors import DataError, UsageError
 from onnxscape.evaluation.proposal import is_log_probability, is_probability
 
@@ -93,6 +93,11 @@ def _check_unit(values: Any, name: str, loss: str, other: str) -> None:
         )
 
 
+def _values(loss: Loss) -> str:
+    number = int(np.prod(loss.shape))
+    return f"{number} target value{'s' if number > 1 else ''}"
+
+
 def check_values(loss: Loss, probe: Probe, samples: Samples, observer: Observer) -> None:
     """Check that labels are values for the output.
 
@@ -110,9 +115,9 @@ def check_values(loss: Loss, probe: Probe, samples: Samples, observer: Observer)
     shape = (len(probe.values), *labels.shape[1:]) if not probe.per_batch else labels.shape
     if not probe.per_batch and not same_values(probe.values.shape, shape):
         raise DataError(
-            f"expected {int(np.prod(loss.shape))} target value(s) per sample for the output "
-            f"{loss.output!r} {list(probe.values.shape)}, the data's labels have "
-            f"{int(np.prod(labels.shape[1:]))}: {list(labels.shape)}"
+            f"expected {_values(loss)} per sample for the output "
+            f"{loss.output!r} {of_samples(loss.shape)}, the data's labels have "
+            f"{int(np.prod(labels.shape[1:]))}: {of_samples(labels.shape[1:])}"
         )
     if loss.name not in {"bce", "bce-with-logits"}:
         return

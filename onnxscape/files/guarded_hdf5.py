@@ -370,8 +370,12 @@ def open_untrusted(
         OnnxscapeError: If it is missing, no HDF5 file, or truncated.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise error(f"{path}: expected an HDF5 file, this is a folder or device")
+        special = path.exists() and not path.is_file()
+    except (OSError, ValueError):
+        special = False  # opening it says why
+    if special:
+        raise error(f"{path}: expected an HDF5 file, this is a folder or device")
+    try:
         # Through Python's own file: HDF5 sees no path, takes no lock, opens nothing beside.
         stream = path.open("rb")
     except (OSError, ValueError) as problem:

@@ -260,6 +260,7 @@ def _load_external(tensor: onnx.TensorProto, path: Path | None) -> None:
             f"the weight {tensor.name!r} stands in external data, but the model came without "
             "a path; give the path of its file"
         )
+    where = next((e.value for e in tensor.external_data if e.key == "location"), "")
     # Not what happens to be in the file behind it, which may be any amount.
     if not any(entry.key == "length" for entry in tensor.external_data):
         tensor.external_data.add(key="length", value=str(_bytes_of(tensor)))
@@ -267,6 +268,11 @@ def _load_external(tensor: onnx.TensorProto, path: Path | None) -> None:
         # onnx checks here that the location stays inside the folder and is no link out of it.
         load_external_data_for_tensor(tensor, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        if where and "/" not in where and not (path.parent / where).exists():
+            raise ModelFileError(
+                f"the weight {tensor.name!r} of {path} stands in external data, and there is "
+                f"no file {where} beside the model: put it into the same folder"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(
             f"cannot read the external data of weight {tensor.name!r} beside {path}: {reason}"

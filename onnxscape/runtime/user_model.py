@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnxscape.runtime.evaluator import filled_up
 from onnxscape.runtime.sessions import open_session, run, session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import onnxruntime as ort
     from numpy.typing import NDArray
@@ -67,9 +68,22 @@ class UserModel:
         Raises:
             UnsupportedModelError: If it cannot be run.
         """
+        return self.ready()(feeds)
+
+    def ready(self) -> Callable[[Mapping[str, NDArray[np.generic]]], dict[str, Any]]:
+        """Open the file once, for several batches.
+
+        Returns:
+            What does for one batch the same as `outputs`.
+
+        Raises:
+            UnsupportedModelError: If it cannot be opened.
+        """
         if "training" in self.loosened or self.refusal() is not None:
-            return self.outputs_at({}, feeds)
-        return self._run(self._session(self.file.runnable()), feeds)
+            model = rebuilt(self.file, {}, precision=self.precision)
+        else:
+            model = self.file.runnable()
+        return partial(self._run, self._session(model))
 
     def refusal(self) -> str | None:
         """Return why a file of half floats cannot be run here as it is; None if it can."""
@@ -127,11 +141,16 @@ class UserModel:
             piece = {name: part[rows] if part.ndim else part for name, part in cast.items()}
             results.append(run(session, names, filled_up(piece, self.pieces)))
         return {
-            name: np.concatenate(parts)[:samples]
-            if all(isinstance(part, np.ndarray) and part.ndim for part in parts)
-            else parts[0]
+            name: self._joined(parts, samples)
             for name, parts in zip(names, zip(*results, strict=True), strict=True)
         }
+
+    def _joined(self, parts: tuple[Any, ...], samples: int) -> Any:
+        # One output of all pieces, without the samples that filled up the last one.
+        if not all(isinstance(part, np.ndarray) and part.ndim for part in parts):
+            return parts[0]
+        whole = np.concatenate(parts)
+        return whole[:samples] if all(len(part) == self.pieces for part in parts) else whole
 
 
 def sample_count(feeds: Mapping[str, NDArray[Any]]) -> int:

@@ -11,7 +11,12 @@ from onnxscape.storage.direction_file import (
 )
 from onnxscape.storage.output import check_writable
 from onnxscape.storage.point_store import PointStore
-from onnxscape.storage.surface_file import is_ours, load_landscape, save_landscape
+from onnxscape.storage.surface_file import (
+    is_ours,
+    load_landscape,
+    save_landscape,
+    save_without_loss,
+)
 from onnxscape.storage.writer_lock import WriterLock
 
 __all__ = [
@@ -25,5 +30,6 @@ __all__ = [
     "load_landscape",
     "save_directions",
     "save_landscape",
+    "save_without_loss",
     "write_atomically",
 ]

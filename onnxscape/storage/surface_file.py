@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxscape.core.landscape import Landscape
-from onnxscape.errors import SurfaceFileError, UsageError
+from onnxscape.errors import OutputError, SurfaceFileError, UsageError
 from onnxscape.files.atomic import write_atomically
 from onnxscape.files.guarded_hdf5 import UntrustedHdf5, open_untrusted
 from onnxscape.files.hdf5_image import hdf5_image
+from onnxscape.storage.output import check_writable
 from onnxscape.storage.recorded import (
     interpolation_from_json,
     plan_from_json,
@@ -55,6 +56,55 @@ def save_landscape(landscape: Landscape, path: Path) -> None:
     split = _split(landscape.provenance)
     _check(landscape, split)
     write_atomically(path, hdf5_image(lambda file: _fill(file, landscape, split)))
+
+
+def save_without_loss(landscape: Landscape, path: Path, *, overwrite: bool) -> None:
+    """Write a landscape as a surface file, unless another one would be lost.
+
+    Args:
+        landscape: The result, complete or not.
+        path: The file to write.
+        overwrite: Whether another landscape of onnxscape's may be replaced.
+
+    Raises:
+        OutputError: If the file cannot be written, or holds anything else.
+        UsageError: As `save_landscape`.
+        StorageError: As `save_landscape`.
+    """
+    check_writable(path)
+    if path.is_file() and path.stat().st_size > 0:
+        if not is_ours(path):
+            raise OutputError(
+                f"{path} exists and is no landscape of onnxscape's; choose another name, or "
+                "remove it first"
+            )
+        if not overwrite:
+            _refuse_loss(landscape, path)
+    save_landscape(landscape, path)
+
+
+def _refuse_loss(landscape: Landscape, path: Path) -> None:
+    """Refuse to replace a file by what does not hold all its points.
+
+    Raises:
+        OutputError: If the landscape does not.
+    """
+    try:
+        found = load_landscape(path)
+    except SurfaceFileError as error:
+        raise OutputError(
+            f"{path} exists and is not a landscape this version reads ({error}); choose "
+            "another name, or say overwrite=True"
+        ) from error
+    if found.spec is None or landscape.spec is None:
+        why = "another landscape"
+    elif differences := found.spec.differences(landscape.spec):
+        why = f"another landscape; it differs in {'; '.join(differences)}"
+    elif (found.evaluated & ~landscape.evaluated).any():
+        why = "points that this landscape lacks"
+    else:
+        return
+    raise OutputError(f"{path} holds {why}; choose another name, or say overwrite=True")
 
 
 def load_landscape(path: str | Path) -> Landscape:

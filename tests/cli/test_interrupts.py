@@ -150,3 +150,16 @@ def test_the_module_is_the_command():
         text=True,
     )
     assert result.stdout.startswith("onnxscape")
+
+
+def test_an_interrupt_while_libraries_load_is_one_line(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", "from onnxscape_cli.main import main; main()", "--version"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "onnxscape: interrupted\n")

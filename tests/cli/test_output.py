@@ -46,7 +46,7 @@ def test_without_a_name_the_surface_is_named_like_the_model(cli, arguments, here
 def test_the_run_is_described_before_it_starts(cli, arguments):
     lines = cli(*arguments()).out.splitlines()
     rows = dict(line.split(maxsplit=1) for line in lines)
-    assert "5 tensors of 9,880 values move, 8 stay" in rows["model"]
+    assert "5 tensors of 9,880 values move, 8 trainable ones stay" in rows["model"]
     assert rows["samples"] == "50 of 300"
     assert rows["points"] == "9"
     assert "constant weights" in rows["strategy"]
@@ -57,8 +57,8 @@ def test_the_run_is_described_before_it_starts(cli, arguments):
 def test_the_loss_is_described_and_its_metrics_printed(cli, arguments):
     rows = dict(line.split(maxsplit=1) for line in cli(*arguments()).out.splitlines())
     assert rows["loss"] == (
-        "cross-entropy of 'logits' [N, 10]; accuracy "
-        "(proposed: labels are classes, the output looks like logits)"
+        "cross-entropy of 'logits' [N, 10] "
+        "(proposed: labels are classes, the output looks like logits); accuracy"
     )
     options = ["--loss", "cross-entropy", "--label-smoothing", "0.1", "--metric", "top5,error"]
     lines = cli(*arguments(*options, "--restart")).out.splitlines()
@@ -84,6 +84,9 @@ def test_samples_of_probability_zero_are_told_at_the_end(cli, arguments, dense_m
     )
     assert report["center"]["clamped"] == 1.0
     assert report["center"]["loss"] == report["center_loss"]
+    (warning,) = report["warnings"]
+    assert warning.startswith("2 of 2 points have samples of probability 0")
+    assert f"onnxscape: warning: {warning}" in result.err
 
 
 def test_a_loss_may_be_a_file(cli, arguments, here, make_model):
@@ -100,7 +103,7 @@ def test_a_loss_may_be_a_file(cli, arguments, here, make_model):
     ("options", "message"),
     [
         (["--loss", "hinge"], "--loss as one of cross-entropy, "),
-        (["--loss", "missing.onnx"], "no model file at missing.onnx"),
+        (["--loss", "missing.onnx"], "no loss or metric file at missing.onnx"),
         (["--loss", "log-loss"], "--loss cross-entropy"),
         (["--metric", "f1"], "got f1"),
         (["--output", "out"], "--output to be one of logits"),
@@ -371,3 +374,14 @@ def test_choices_without_effect_besides_a_direction_file_are_said(cli, arguments
     result = cli(*arguments(*options, out="t.h5"))
     assert result.status == 0
     assert "--include and --filter-axis have no effect besides --directions" in result.err
+
+
+def test_a_folder_in_place_of_a_surface_is_named_once(cli, here):
+    (here / "runs").mkdir()
+    error = cli("plot", "runs").error()
+    assert error == "runs: expected an HDF5 file, this is a folder or device"
+
+
+def test_one_option_without_effect_has_none(cli, arguments):
+    result = cli(*arguments("--x", "-1:1:3", "--radius", "2"))
+    assert "--radius has no effect besides --x" in result.err

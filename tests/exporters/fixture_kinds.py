@@ -38,6 +38,7 @@ WARNED = {
     "autoencoder_torch_(dynamo_plain|legacy)": "'encode.weight' is used again",
     "(autoencoder|gpt)_torch_dynamo_optimized": "hold the same values",
     "_legacy_training|_dropout": "training mode",
+    "quantized_dynamic": "quantized weights are moved as|range of activations over a whole",
     "quantized": "quantized weights are moved as the floats they stand for",
     "bfloat16": "cannot be run in its own half floats here",
 }

@@ -15,7 +15,7 @@ from onnxscape.graph.audit.network_checks import (
     shared_weights,
     weights_as_inputs,
 )
-from onnxscape.graph.passes.quantization import UNSCALED
+from onnxscape.graph.passes.quantization import DYNAMIC, UNSCALED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -96,6 +96,21 @@ def _quantized(evidence: Evidence) -> Iterator[str]:
             "so expect small steps in the surface. Compare with the float model under the "
             "same --seed"
         )
+
+
+def _dynamic(evidence: Evidence) -> Iterator[str]:
+    """Yield that a sample's activations are rounded by what the others in its batch are."""
+    found = [op for op in evidence.operators if op in DYNAMIC]
+    batch = evidence.batch
+    if not found or (batch is not None and batch.size == 1):
+        return
+    takes = "takes" if len(found) == 1 else "take"
+    how = "--batch-size" if batch is None else f"which {batch.size} share a batch"
+    yield (
+        f"{listed(found)} {takes} the range of activations over the whole batch, so the "
+        f"outputs of a sample depend a little on the others in it, and results on {how}. "
+        "Compare surfaces of one batch size only"
+    )
 
 
 _HALF = frozenset({"float16", "bfloat16"})
@@ -210,6 +225,7 @@ CHECKS: Mapping[Kind, Callable[[Evidence], Iterator[str]]] = {
     Kind.OUTPUTS: _outputs,
     Kind.FIXED_BATCH: _fixed_batch,
     Kind.QUANTIZED: _quantized,
+    Kind.DYNAMIC: _dynamic,
     Kind.HALF: _half,
     Kind.DEAD: _dead,
     Kind.EXTREME: _extreme,

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     OUTPUTS = "several outputs"
     FIXED_BATCH = "fixed batch"
     QUANTIZED = "quantized"
+    DYNAMIC = "dynamically quantized"
     HALF = "half precision"
     DEAD = "dead filters"
     EXTREME = "extreme values"

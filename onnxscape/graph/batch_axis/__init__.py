@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from onnxscape.graph.batch_axis.proof import FixedBatch, fixed_batch, free_batch
+from onnxscape.graph.batch_axis.proof import FixedBatch, fixed_batch, free_batch, why_unproven
 
-__all__ = ["FixedBatch", "fixed_batch", "free_batch"]
+__all__ = ["FixedBatch", "fixed_batch", "free_batch", "why_unproven"]

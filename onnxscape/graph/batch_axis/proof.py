@@ -88,13 +88,32 @@ def free_batch(model: ir.Model) -> FixedBatch | None:
     return found
 
 
+def why_unproven(model: ir.Model, size: int) -> str:
+    """Tell what stands against a proof that no sample of a model sees another.
+
+    Args:
+        model: Canonical model that takes any number of samples; it is not changed.
+        size: Some number of samples.
+
+    Returns:
+        The first operator that the samples cannot be followed through, and why; empty if the
+        proof succeeds.
+    """
+    return _proof(model, size)[0].reason
+
+
 def _prove(model: ir.Model) -> tuple[FixedBatch | None, Edits]:
     """Return what is known of the batch size, and the changes that free a graph from it."""
+    size = _size(_inputs(model.graph))
+    if size is None:
+        return None, Edits(model.graph)
+    return _proof(model, size)
+
+
+def _proof(model: ir.Model, size: int) -> tuple[FixedBatch, Edits]:
+    """Return whether a graph can be freed from a batch size, and the changes that do."""
     graph = model.graph
     edits = Edits(graph)
-    size = _size(_inputs(graph))
-    if size is None:
-        return None, edits
     needed = list(in_evaluation_order(graph))
     choices = Choices()
     reason = ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-from onnxscape.errors import ModelFileError, UnsupportedModelError
+from onnxscape.errors import ModelFileError, OnnxscapeError, UnsupportedModelError
 from onnxscape.graph.canonical import canonical_of
 from onnxscape.graph.model_file import read_model
 
@@ -36,9 +36,12 @@ def read_custom(path: str | Path) -> ModelFile:
 
     Raises:
         ModelFileError: If it cannot be read, or is too large.
-        UnsupportedModelError: If it has another number of outputs than one, or a loop.
+        UnsupportedModelError: If it has another number of outputs than one, or a loop, or
+            draws random numbers.
     """
     path = Path(path)
+    if not path.exists():
+        raise ModelFileError(f"no loss or metric file at {path}")
     if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
         raise ModelFileError(
             f"{path} has {size / 2**20:.0f} MiB; a loss or metric given as a graph may have "
@@ -60,6 +63,10 @@ def read_custom(path: str | Path) -> ModelFile:
                     f"{path} has the node {node.name!r} ({node.op_type}) with a graph of its "
                     "own; a loss or metric must do without loops and branches"
                 )
+    try:
+        canonical_of(file, "native")
+    except OnnxscapeError as error:
+        raise type(error)(f"{path} cannot be a loss or metric: {error}") from error
     return file
 
 

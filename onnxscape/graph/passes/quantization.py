@@ -44,6 +44,9 @@ NOT_MOVED = frozenset(
 )
 """Operators whose quantized weights stay where they could not be rewritten."""
 
+DYNAMIC = frozenset({"DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
+"""Operators that round activations in steps of the range that a whole batch has."""
+
 UNSCALED = "onnxscape.unscaled"
 """Key of `ir.Value.meta`: set on a weight that moves in units of its integers."""
 

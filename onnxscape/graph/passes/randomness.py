@@ -33,5 +33,5 @@ def refuse_randomness(model: ir.Model, _notes: Notes) -> None:
         if node.op_type in _RANDOM and node.domain in {"", "ai.onnx"}:
             raise UnsupportedModelError(
                 f"{node.op_type} {node.name!r} draws random numbers: the loss would change "
-                "from run to run; export the model in evaluation mode, or with fixed noise"
+                "from run to run; export it in evaluation mode, or with fixed noise"
             )

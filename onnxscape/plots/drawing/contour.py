@@ -69,7 +69,7 @@ def paint(
         sample = Line2D([], [], color=colors(0.5), linewidth=0.9, label=label + beyond)
         keys.insert(0, sample)
     elif scale.flat:
-        keys.insert(0, _flat_key(scale, heights, label))
+        keys.insert(0, flat_key(heights, label))
     return None, keys
 
 
@@ -106,7 +106,13 @@ def inside(levels: NDArray[np.float64], heights: NDArray[np.float64]) -> NDArray
     return between
 
 
-def _flat_key(scale: Scale, heights: NDArray[np.float64], label: str) -> Artist:
+def flat_key(heights: NDArray[np.float64], label: str) -> Artist:
+    """Return the legend's entry for a plane of one value, or none.
+
+    Args:
+        heights: What would be contoured [n_beta, n_alpha].
+        label: Of the metric.
+    """
     finite = heights[~np.isnan(heights)]
     value = f" is {format_value(float(finite[0]))}" if finite.size else " has no value"
     return style.note_key(f"no contours: {label}{value}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxscape.plots.drawing import style
-from onnxscape.plots.drawing.contour import inside, paint_holes
+from onnxscape.plots.drawing.contour import flat_key, inside, paint_holes
 from onnxscape.plots.drawing.planar import PlaneKind
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ def paint(
         label: Of the metric; the color bar says it.
 
     Returns:
-        What the color bar explains, and the legend's entries.
+        What the color bar explains, if there is more than one value, and the legend's
+        entries.
     """
-    heights = np.clip(numbers.heights(log=scale.log), scale.low, scale.high)
+    known = numbers.heights(log=scale.log)
+    heights = np.clip(known, scale.low, scale.high)
     keys = paint_holes(axes, numbers, heights)
     bands = axes.contourf(
         numbers.alphas,
@@ -66,6 +68,9 @@ def paint(
             alpha=0.6,
             corner_mask=False,
         )
+    if scale.flat:
+        keys.insert(0, flat_key(known, label))
+        return None, keys
     return bands, keys
 
 

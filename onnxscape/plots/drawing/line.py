@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from onnxscape.plots.numbers.line import Curve, LineNumbers
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM, _LEGEND = 4.6, 3.1, 0.75, 0.7, 0.5, 0.4
+
+_CENTER_LINE: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "linestyle": ":"}
 
 _WIDTH_OF_MANY, _HEIGHT_OF_MANY = 3.4, 2.6
 
@@ -108,8 +110,10 @@ def _panel(
         for low, high in line.holes:
             axes.axvspan(low, high, zorder=0.5, **style.HOLE)
     if start <= 0 <= stop:
-        keys.append(axes.axvline(0.0, color="0.6", linewidth=0.7, linestyle=":", zorder=0.8))
-        keys[-1].set_label("center")
+        axes.axvline(0.0, zorder=0.8, label="center", **_CENTER_LINE)
+        shown = any(math.isfinite(line.main.center) for line in panel.lines)
+        star = _star(style.INK) if shown else {}
+        keys.append(Line2D([], [], label="center", **_CENTER_LINE, **star))
     non_finite = sum(line.non_finite for line in panel.lines)
     if non_finite:
         keys.append(style.hole_key(count(non_finite, "point")))
@@ -156,12 +160,18 @@ def _curve(axes: Axes, curve: Curve, *, color: str, lowest: float) -> list[Artis
         axes.plot(
             [0.0],
             [curve.center],
-            marker="*",
-            markersize=8,
             linestyle="none",
-            markerfacecolor="white",
-            markeredgecolor=color,
-            markeredgewidth=0.9,
             zorder=5,
+            **_star(color),
         )
     return keys
+
+
+def _star(color: str) -> dict[str, Any]:
+    return {
+        "marker": "*",
+        "markersize": 8,
+        "markerfacecolor": "white",
+        "markeredgecolor": color,
+        "markeredgewidth": 0.9,
+    }

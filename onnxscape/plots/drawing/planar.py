@@ -128,7 +128,8 @@ def compose(
     top = max(style.heading_height(panel.heading) for panel in panels)
     bottom = _BOTTOM + 0.45  # the legend, at most two rows
     total_width = _LEFT + sum(w for w, _ in sizes) + _BETWEEN * (len(panels) - 1) + _RIGHT
-    total_width += _BAR if kind.bar else 0.0
+    bar = kind.bar and not (scale.flat and (kind.banded or _is_empty(panels)))
+    total_width += _BAR if bar else 0.0
     total_height = bottom + height + top
     picture = style.new_picture(total_width, total_height)
     left = _LEFT
@@ -146,13 +147,18 @@ def compose(
         before = panel.y_label
         mappable = mappable or painted
         left += w + _BETWEEN
-    if kind.bar and mappable is not None:
+    if bar and mappable is not None:
         left += 0.15 - _BETWEEN
         box = (left / total_width, bottom / total_height, 0.16 / total_width)
         bar_axes = picture.add_axes((*box, height / total_height))
         borders = levels if kind.banded else levels[:0]
         _color_bar(picture, mappable, bar_axes, scale=scale, borders=borders, label=label)
     return picture
+
+
+def _is_empty(panels: Sequence[PlanePanel]) -> bool:
+    """Return whether no panel has a finite value."""
+    return not any(np.isfinite(panel.numbers.values).any() for panel in panels)
 
 
 def _size(ends: tuple[float, float, float, float], side: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.offsetbox import DrawingArea, HPacker, TextArea
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
@@ -43,6 +44,9 @@ HOLE: dict[str, Any] = {
     "linewidth": 0.0,
 }
 BLANK: dict[str, Any] = {"facecolor": "0.95", "edgecolor": "none", "linewidth": 0.0}
+_NOTE = "note"
+"""Marks the entries of a legend that have no symbol."""
+
 BLUE = "#1f5fa8"
 RED = "#c0392b"
 
@@ -251,7 +255,7 @@ def write_legend(
     if not handles:
         return
     height = axes.get_position().height * picture_size(axes)[1]
-    axes.legend(
+    legend = axes.legend(
         handles=list(handles),
         loc="upper center",
         bbox_to_anchor=(0.5, -below / height),
@@ -265,6 +269,12 @@ def write_legend(
         columnspacing=1.4,
         handletextpad=0.5,
     )
+    notes = {handle.get_label() for handle in handles if handle.get_gid() == _NOTE}
+    for entry in legend.findobj(HPacker):
+        symbol, *texts = entry.get_children()
+        said = {text.get_text() for text in texts if isinstance(text, TextArea)}
+        if isinstance(symbol, DrawingArea) and said & notes:
+            symbol.width = entry.sep = 0.0
 
 
 def note_key(text: str) -> Line2D:
@@ -273,7 +283,7 @@ def note_key(text: str) -> Line2D:
     Args:
         text: The note.
     """
-    return Line2D([], [], linestyle="none", label=text)
+    return Line2D([], [], linestyle="none", label=text, gid=_NOTE)
 
 
 def picture_size(axes: Axes) -> tuple[float, float]:

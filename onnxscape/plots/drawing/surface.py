@@ -118,6 +118,10 @@ def _frame(axes: Axes3D, panel: PlanePanel, *, scale: Scale, label: str) -> None
         axis.set_tick_params(labelsize=style.TICK_SIZE - 0.5, labelcolor=style.INK, pad=0.0)
         # There is no public way to thin the lines of the grid.
         axis._axinfo["grid"].update(color="0.88", linewidth=0.5)  # noqa: SLF001
+    # The axes of steps meet in the nearest corner: their labels go apart from there.
+    for axis, side in ((axes.xaxis, "right"), (axes.yaxis, "left")):
+        for tick in axis.get_major_ticks():
+            tick.label1.set(ha=side, va="center")
     axes.zaxis.set_rotate_label(False)
     axes.zaxis.label.set_rotation(90.0)
     # Powers of ten are wide: they and the label move away from the axis.

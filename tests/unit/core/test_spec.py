@@ -13,7 +13,7 @@ from onnxscape.errors import SurfaceFileError
 SPEC = EvalSpec(
     model="a" * 64,
     data="b" * 64,
-    preprocessing={"scale": 255.0, "mean": [0.5, 0.25], "layout": "NCHW"},
+    preprocessing={"x": {"scale": 255.0, "mean": [0.5, 0.25], "layout": "NCHW"}},
     samples=1000,
     population=50000,
     loss="cross-entropy",
@@ -28,7 +28,7 @@ SPEC = EvalSpec(
 OTHERS = {
     "model": "c" * 64,
     "data": "d" * 64,
-    "preprocessing": {"scale": 1.0},
+    "preprocessing": {"x": {"scale": 1.0, "mean": [0.5, 0.25], "layout": "NCHW"}},
     "samples": 999,
     "population": 1000,
     "loss": "mse",
@@ -88,7 +88,13 @@ def test_a_difference_changes_the_digest_and_is_named(field):
     other = dataclasses.replace(SPEC, **{field: OTHERS[field]})
     assert other.digest() != SPEC.digest()
     (difference,) = SPEC.differences(other)
-    assert difference.startswith("x (" if field == "grid" else f"{field} (")
+    named = {
+        "grid": "x (",
+        "preprocessing": "scale of x (255, not 1)",
+        "filter_axis": "filter_axis of embed.weight (none, not 1)",
+        "metric_files": "metric_files of margin (none, not 11111111…)",
+    }
+    assert difference.startswith(named.get(field, f"{field} ("))
 
 
 def test_equal_specs_do_not_differ():
@@ -100,6 +106,16 @@ def test_a_difference_reads_this_value_not_that_one():
     assert SPEC.differences(other) == [
         "model (aaaaaaaa…, not cccccccc…)",
         "seed (0, not 7)",
+    ]
+
+
+def test_only_what_differs_of_the_preprocessing_is_named():
+    steps = dict(SPEC.preprocessing["x"]) | {"mean": [0.5, 0.125], "std": [2.0]}
+    other = dataclasses.replace(SPEC, preprocessing={"x": steps}, metrics=("top5", "error"))
+    assert SPEC.differences(other) == [
+        "mean of x (0.5 0.25, not 0.5 0.125)",
+        "metrics (accuracy, not top5 error)",
+        "std of x (none, not 2)",
     ]
 
 
@@ -116,7 +132,7 @@ def test_the_text_is_canonical():
 
 
 def test_the_order_of_preprocessing_means_nothing():
-    turned = dict(reversed(SPEC.preprocessing.items()))
+    turned = {"x": dict(reversed(SPEC.preprocessing["x"].items()))}
     assert dataclasses.replace(SPEC, preprocessing=turned).digest() == SPEC.digest()
 
 

@@ -94,6 +94,13 @@ def test_when_none_has_it_the_error_says_what_was_tried_and_what_to_do(tmp_path)
     assert not (tmp_path / "onnxscape-toy.part").exists()
 
 
+def test_why_the_last_source_failed_is_told_once(tmp_path):
+    said = []
+    with pytest.raises(DataUnavailableError, match="no network"):
+        get(tmp_path, Fetch(DataError("no network")), said=said)
+    assert said == []
+
+
 @pytest.mark.parametrize("damage", ["cut", "emptied", "other arrays"])
 def test_a_damaged_cache_file_is_made_anew(tmp_path, damage):
     get(tmp_path, Fetch())

@@ -73,7 +73,7 @@ def test_the_digest_is_the_same_for_arrays_of_many_blocks(monkeypatch):
 
 
 def test_counts_that_differ_are_refused_with_both_numbers():
-    with pytest.raises(DataError, match="x has 3, labels has 2"):
+    with pytest.raises(DataError, match="got 'x' with 3, 'labels' with 2"):
         make(np.zeros((3, 2)), [0, 1])
 
 
@@ -115,8 +115,16 @@ def test_data_may_come_without_labels():
     data = Dataset(name="d", fields={"x": np.zeros((3, 2))}, labels=None)
     assert len(data) == 3
     assert data.digest() != make(np.zeros((3, 2)), np.zeros(3)).digest()
-    with pytest.raises(DataError, match=r"samples in all arrays in d, got: a has 3, b has 2"):
+    with pytest.raises(
+        DataError, match=r"samples in all arrays of d: got 'a' with 3, 'b' with 2"
+    ):
         Dataset(name="d", fields={"a": np.zeros(3), "b": np.zeros(2)}, labels=None)
+
+
+def test_an_array_of_another_length_than_all_others_is_named():
+    fields = {"a": np.zeros(3), "b": np.zeros(2), "c": np.zeros(3)}
+    with pytest.raises(DataError, match=r"arrays of d: 'b' has 2, the others have 3$"):
+        Dataset(name="d", fields=fields, labels=np.zeros(3))
 
 
 def test_single_values_stand_beside_samples():

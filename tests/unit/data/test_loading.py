@@ -162,5 +162,5 @@ def test_a_file_needs_no_labels(here):
 
 def test_counts_that_differ_are_an_error(here):
     np.savez(here / "d.npz", x=X, y=Y[:3])
-    with pytest.raises(DataError, match="x has 4, labels has 3"):
+    with pytest.raises(DataError, match="got 'x' with 4, 'labels' with 3"):
         load_dataset("d.npz")

@@ -132,11 +132,17 @@ def test_inputs_without_an_array_are_an_error_that_lists_both_sides():
     inputs = [TensorSignature("a", (None, 2), F4), TensorSignature("b", (None, 3), F4)]
     with pytest.raises(DataError) as caught:
         prepare_samples(data, inputs)
-    assert "model input b" in str(caught.value)
+    assert "model input 'b'" in str(caught.value)
     assert "a [?, 2] float32, b [?, 3] float32" in str(caught.value)
     assert "a [50, 2], z [50, 7]" in str(caught.value)
     with pytest.raises(DataError, match="name the arrays like the inputs, or 'x'"):
         prepare_samples(data, [ROWS])
+
+
+def test_labels_under_another_name_than_the_models_input_are_told():
+    inputs = [TensorSignature("input", (None, 2), F4), TensorSignature("labels", (None,), F4)]
+    with pytest.raises(DataError, match=r"y \[50\];.*the labels 'y' as its input 'labels'"):
+        prepare_samples(toy(fields={"input": np.zeros((50, 2))}), inputs)
 
 
 def test_a_model_without_inputs_is_an_error():
@@ -146,8 +152,10 @@ def test_a_model_without_inputs_is_an_error():
 
 def test_options_for_values_are_refused_with_several_inputs():
     fields = {"a": np.zeros((6, 2)), "b": np.zeros((6, 2))}
+    fields["rate"] = np.float32(0.5)
     inputs = [TensorSignature(name, (None, 2), F4) for name in "ab"]
-    with pytest.raises(DataError, match="one input, this one has 2"):
+    inputs.append(TensorSignature("rate", (), F4))
+    with pytest.raises(DataError, match=r"this one has 3 inputs \(a, b, rate\)"):
         prepare_samples(toy(6, fields=fields), inputs, samples=None, scale="unit")
 
 
@@ -373,7 +381,7 @@ def test_columns_of_a_table_make_rows_in_its_order():
 )
 def test_columns_that_need_not_be_meant_are_not_put_together(table, shape, extra):
     data = Dataset(name="people", fields=TABLE | extra, labels=np.zeros(6), table=table)
-    with pytest.raises(DataError, match="no array for model input features"):
+    with pytest.raises(DataError, match="no array for model input 'features'"):
         prepare_samples(data, [TensorSignature("features", shape, F4)], samples=None)
 
 

@@ -109,7 +109,7 @@ def test_a_wrong_number_of_channels_is_an_error(numbers):
         DataError, match=rf"expected 1 or 3 numbers for --mean.*{len(numbers)}"
     ):
         run(np.zeros((1, 6, 5, 3)), (3, 6, 5), Preprocessing(1.0, numbers), known="NHWC")
-    with pytest.raises(DataError, match="expected 1 numbers for --std"):
+    with pytest.raises(DataError, match="expected 1 number for --std"):
         run(np.zeros((1, 6, 5)), (6, 5), Preprocessing(1.0, None, (0.5, 0.5)))
 
 

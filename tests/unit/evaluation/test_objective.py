@@ -79,7 +79,7 @@ def test_the_proposed_loss_is_told_with_its_reason(evaluate, network):
     _, told = evaluate(network(softmax, outputs={"p": ["n", 3]}))
     (outline,) = told.outlines
     assert outline.loss == (
-        "log-loss of 'p' [N, 3]; accuracy (proposed: the output is a Softmax)"
+        "log-loss of 'p' [N, 3] (proposed: the output is a Softmax); accuracy"
     )
     _, told = evaluate(network(softmax, outputs={"p": ["n", 3]}), loss="log-loss")
     assert told.outlines[0].loss == "log-loss of 'p' [N, 3]; accuracy"
@@ -151,7 +151,7 @@ def test_the_axis_of_classes_is_asked_for_where_two_fit(evaluate, make_model):
     model = make_model(nodes, {"x": ["n", 4]}, {"out": ["n", 3, 3]}, tensors)
     labels = RANDOM.integers(0, 3, (12, 3))
     message = (
-        r"axes 1, 2 may count classes.*'out' \[8, 3, 3\] and labels \[12, 3\].*--class-axis"
+        r"axes 1, 2 may count classes.*'out' \[N, 3, 3\] and labels \[N, 3\].*--class-axis"
     )
     with pytest.raises(UsageError, match=message):
         evaluate(model, (X, labels))
@@ -169,7 +169,7 @@ def test_labels_that_fit_no_axis_are_refused_by_shape(evaluate, network, make_mo
     ]
     tensors = {"w": np.float32(RANDOM.standard_normal((4, 6))), "shape": np.array([0, 2, 3])}
     model = make_model(nodes, {"x": ["n", 4]}, {"out": ["n", 2, 3]}, tensors)
-    with pytest.raises(DataError, match=r"\[8, 2, 3\] and labels \[12, 5\]: one label per"):
+    with pytest.raises(DataError, match=r"\[N, 2, 3\] and labels \[N, 5\]: one label per"):
         evaluate(model, (X, RANDOM.integers(0, 3, (12, 5))), loss="cross-entropy")
 
 
@@ -230,7 +230,7 @@ def test_values_of_another_shape_are_not_targets(evaluate, make_model):
     tensors = {"w": np.float32(RANDOM.standard_normal((4, 6))), "shape": np.array([0, 2, 3])}
     model = make_model(nodes, {"x": ["n", 4]}, {"out": ["n", 2, 3]}, tensors)
     targets = RANDOM.standard_normal((12, 3, 2))
-    with pytest.raises(DataError, match=r"6 target.* \[8, 2, 3\].* have 6: \[12, 3, 2\]"):
+    with pytest.raises(DataError, match=r"6 target.* \[N, 2, 3\].* have 6: \[N, 3, 2\]"):
         evaluate(model, (X, targets))
 
 
@@ -421,7 +421,7 @@ def test_a_graph_that_mixes_samples_is_refused(op, evaluate, network, loss_file)
     model = network(outputs={"raw": ["n", 3]})
     with pytest.raises(UnsupportedModelError, match=r"own.onnx mixes the samples.*batch size"):
         evaluate(model, loss=path)
-    with pytest.raises(UnsupportedModelError, match="the own of one sample"):
+    with pytest.raises(UnsupportedModelError, match="the metric 'own' of one sample"):
         evaluate(model, metrics=(path,))
 
 

@@ -52,7 +52,15 @@ def proposed(values, labels, last=None, *, per_batch=False, axis=None):
         (PROBABILITIES, np.stack([BINARY, BINARY, BINARY], 1), "Sigmoid", "bce"),
         (LOGITS[:, :1], BINARY, "Gemm", "bce-with-logits"),
         (LOGITS[:, :1], BINARY.astype(bool), "Gemm", "bce-with-logits"),
-        (LOGITS[:, :1], BINARY.astype(float), "Gemm", "mse"),
+        (LOGITS[:, :1], BINARY.astype(float), "Gemm", "bce-with-logits"),
+        (LOGITS[:, 0], BINARY.astype(float), "Gemm", "bce-with-logits"),
+        (LOGITS[:, :1], np.zeros(6), "Gemm", "mse"),
+        (
+            LOGITS,
+            np.float32(RNG.integers(0, 2, (6, 3)) | [1, 0, 1]),
+            "Gemm",
+            "bce-with-logits",
+        ),
         (LOGITS[:, :1], CLASSES, "Gemm", "mse"),
         (LOGITS, RNG.standard_normal((6, 3)), "Gemm", "mse"),
         (LOGITS, np.full((6, 3), 7), "Gemm", "mse"),
@@ -73,7 +81,7 @@ def test_one_number_for_a_batch_is_the_loss_itself():
 
 def test_without_labels_several_values_mean_nothing():
     with pytest.raises(
-        DataError, match=r"no labels for the output 'out' \[4, 3\].*next-token"
+        DataError, match=r"no labels for the output 'out' \[N, 3\]; give.*: --loss none if"
     ):
         proposed(LOGITS, None)
 
@@ -110,6 +118,23 @@ def proposed_for_tokens(labels, scored=5, *, tokens=TOKENS, ignore_index=-100):
 )
 def test_labels_that_are_the_inputs_own_tokens_are_those_to_come(labels, loss):
     assert proposed_for_tokens(labels) == loss
+
+
+@pytest.mark.parametrize(
+    ("others", "loss"),
+    [
+        (["attention_mask"], "next-token"),
+        (["token_type_ids", "position_ids"], "next-token"),
+        (["more"], "next-token"),  # of `ids` and another the likelier name
+    ],
+)
+def test_inputs_that_hold_no_tokens_do_not_hide_those_that_do(others, loss):
+    inputs = {"ids": TOKENS} | {name: np.ones_like(TOKENS) for name in others}
+    samples = Samples(inputs, None, len(TOKENS), "data", "0" * 64)
+    values = np.float32(RNG.standard_normal((4, 6, 5)))
+    probe = Probe("out", values, {"out": values}, False, "MatMul", samples)
+    found, _ = propose(probe, None, inputs, class_axis=None, ignore_index=-100)
+    assert found == loss
 
 
 def test_labels_are_compared_with_the_tokens_of_all_samples():

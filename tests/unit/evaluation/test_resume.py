@@ -211,9 +211,13 @@ def test_a_store_in_another_folder_is_used_again(run, interrupted, tmp_path, sur
 @pytest.mark.parametrize(
     ("explicit", "other", "named"),
     [
-        ({"strategy": "overriding"}, {"strategy": "constant"}, r"strategy \(constant, not"),
-        ({}, {"strategy": "overriding"}, r"strategy \(overriding, not constant\)"),
-        ({"batch_size": 16}, {"batch_size": 8}, r"batch \(8, not 16\)"),
+        (
+            {"strategy": "overriding"},
+            {"strategy": "constant"},
+            r"strategy \(overriding, not constant\)",
+        ),
+        ({}, {"strategy": "overriding"}, r"strategy \(constant, not overriding\)"),
+        ({"batch_size": 16}, {"batch_size": 8}, r"batch \(16, not 8\)"),
     ],
 )
 def test_an_explicit_choice_against_the_recorded_plan_is_refused(
@@ -241,7 +245,8 @@ def test_points_from_another_machine_are_reused_with_a_warning(
     observer = recorder()
     assert run(observer).reused == 3
     (warning,) = observer.warnings
-    assert "computed elsewhere: machine (another processor, not" in warning
+    assert "computed elsewhere: machine (" in warning
+    assert ", not another processor);" in warning
 
 
 def test_threads_are_no_part_of_spec_or_plan(run, interrupted, whole):

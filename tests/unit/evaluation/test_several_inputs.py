@@ -85,3 +85,12 @@ def test_the_center_is_that_of_plain_numpy(model, tmp_path, save):
     expected = -logs[np.arange(40), LABELS].mean()
     assert surface.loss[1, 1] == pytest.approx(expected, rel=1e-5)
     assert np.ptp(surface.loss) > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:tensor 'table'")
+def test_what_every_input_is_fed_is_told(model, recorder):
+    told = recorder()
+    arrays = {"ids": IDS, "mask": MASK, "temperature": TEMPERATURE, "y": LABELS}
+    ox.evaluate(model, arrays, grid="3x3", observer=told)
+    (outline,) = told.outlines
+    assert outline.data == "arrays: ids as is; mask as is; temperature 0.5 for all"

@@ -173,10 +173,14 @@ def test_a_loop_is_refused(make_model, tmp_path):
         read_custom(tmp_path / "l.onnx")
 
 
-def test_random_numbers_are_refused(write, identity_model):
-    file = write([node("RandomNormalLike", ["y"], "z")], {"y": ["n"]}, {"z": ["n"]})
-    with pytest.raises(UnsupportedModelError, match="random"):
-        graft_heads(identity_model, Loss(name="custom", output="y"), {"loss": file})
+def test_random_numbers_are_refused(write):
+    with pytest.raises(UnsupportedModelError, match=r"\.onnx cannot be a loss.*random"):
+        write([node("RandomNormalLike", ["y"], "z")], {"y": ["n"]}, {"z": ["n"]})
+
+
+def test_a_file_that_is_missing_is_no_missing_model(tmp_path):
+    with pytest.raises(ModelFileError, match=r"no loss or metric file at .*z\.onnx"):
+        read_custom(tmp_path / "z.onnx")
 
 
 def test_two_outputs_are_refused(write):

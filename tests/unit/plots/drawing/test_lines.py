@@ -49,6 +49,8 @@ def test_the_center_is_marked_with_its_loss(line):
     assert [star.get_xydata().tolist() for star in stars] == [[[0.0, 0.3]]]
     low, high = axes.get_ylim()
     assert low < 0.3 < high
+    keys = {line.get_label(): line for line in axes.get_legend().get_lines()}
+    assert keys["center"].get_marker() == "*"
 
 
 def test_losses_over_decades_have_a_logarithmic_axis(make_landscape):

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.contour import ContourSet
+from matplotlib.offsetbox import DrawingArea, HPacker
 from matplotlib.patches import PathPatch
 from matplotlib.text import Annotation
 
@@ -160,7 +161,28 @@ def test_a_constant_has_a_color_and_a_note_instead_of_contours(make_landscape, p
     assert "no contours: loss is 0.6931" in legend_of(plots.draw(landscape).axes[0])
     mesh = only(plots.draw(landscape, "heatmap"), QuadMesh)
     assert mesh.norm.vmin < 0.6931 < mesh.norm.vmax
-    plots.draw(landscape, "filled").draw_without_rendering()
+    filled = plots.draw(landscape, "filled")
+    filled.draw_without_rendering()
+    assert "no contours: loss is 0.6931" in legend_of(filled.axes[0])
+    assert len(filled.axes) == 1  # no color bar for one value
+
+
+@pytest.mark.parametrize("kind", ["filled", "heatmap"])
+def test_without_a_finite_value_there_is_no_color_bar(make_landscape, plane_grid, kind):
+    picture = plots.draw(make_landscape(plane_grid, np.nan), kind)
+    picture.draw_without_rendering()
+    assert len(picture.axes) == 1
+
+
+def test_a_note_of_the_legend_has_no_room_for_a_symbol(make_landscape, plane_grid):
+    legend = plots.draw(make_landscape(plane_grid, 0.5)).axes[0].get_legend()
+    widths = {
+        texts[0].get_text(): symbol.width
+        for symbol, *texts in (entry.get_children() for entry in legend.findobj(HPacker))
+        if isinstance(symbol, DrawingArea)
+    }
+    assert widths["no contours: loss is 0.5"] == 0
+    assert widths["center"] > 0
 
 
 @pytest.mark.parametrize("kind", ["filled", "heatmap"])

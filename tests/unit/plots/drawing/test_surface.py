@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -69,3 +71,16 @@ def test_a_large_grid_is_drawn_with_few_facets(make_landscape):
 def test_a_plane_without_values_is_drawn_empty(make_landscape, plane_grid):
     picture = plots.draw(make_landscape(plane_grid, np.nan), "surface")
     assert not [a for a in picture.axes[0].get_children() if isinstance(a, Poly3DCollection)]
+
+
+@pytest.mark.parametrize("radius", [1.0, 200.0, 0.001])
+def test_labels_of_steps_do_not_overlap(make_landscape, radius):
+    grid = Grid(Axis(-radius, radius, 5), Axis(-radius, radius, 5))
+    picture = plots.draw(make_landscape(grid, np.arange(25.0).reshape(5, 5)), "surface")
+    picture.draw_without_rendering()
+    axes = picture.axes[0]
+    # Asking for the labels of an axis would move them from where they were drawn.
+    labels = [tick.label1 for axis in (axes.xaxis, axes.yaxis) for tick in axis.majorTicks]
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    assert len(boxes) >= 6
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
