@@ -159,6 +159,7 @@ def test_inspect_audits_the_model(name, packages):
     assert all(row["filters"] for row in moved)
 
 
+@pytest.mark.filterwarnings("ignore:.* samples of probability 0")
 @pytest.mark.parametrize("name", MODELS)
 def test_its_center_is_what_the_file_gives(name, packages, tmp_path):
     model = MODELS[name]
