@@ -15,7 +15,13 @@ from onnxscape.core.spec import EvalSpec
 from onnxscape.data import Dataset, load_dataset, prepare_samples
 from onnxscape.data.matching import COLUMNS, match_inputs
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
-from onnxscape.evaluation.approximation import AUTO, approximation, check_growth, growth
+from onnxscape.evaluation.approximation import (
+    AUTO,
+    approximation,
+    check_growth,
+    check_two_level,
+    growth,
+)
 from onnxscape.evaluation.directions import make_directions, refuse_nothing
 from onnxscape.evaluation.given_weights import (
     given_weights,
@@ -185,10 +191,10 @@ def _samples_and_objective(
         file,
         request,
         samples=_sample_count(request, len(dataset)),
-        shuffled=request.samples == AUTO,
+        shuffled=request.samples == AUTO or request.two_level is not None,
         **wanted_labels(name, probe, request, custom),
     )
-    samples = replace(samples, growth=growth(request))
+    samples = replace(samples, growth=growth(request), subset=request.two_level)
     _note_raw_bytes(match, samples, observer)
     objective = make_objective(
         request,
@@ -202,6 +208,7 @@ def _samples_and_objective(
         observer=observer,
     )
     check_growth(samples.growth, objective.loss)
+    check_two_level(samples, objective.loss, objective.spec["metrics"])
     return samples, objective
 
 
