@@ -72,8 +72,9 @@ class TwoLevel:
         values = {n: s.reshape(levels.nested.shape) for n, s in landscape.surfaces.items()}
         evaluated = landscape.evaluated.reshape(levels.nested.shape)
         held_out = levels.held_out & ~levels.beyond_correction(values["loss"])
+        log = levels.takes_logarithms(values["loss"], values[SUBSET + "loss"])
         estimates = {
-            name: self._estimate(name, values, evaluated)
+            name: self._estimate(name, values, evaluated, log=log and name == "loss")
             for name in values
             if SUBSET + name in values
         }
@@ -94,7 +95,7 @@ class TwoLevel:
             surfaces={name: s.reshape(shape) for name, s in surfaces.items()},
             interpolation=Interpolation(
                 method="two-level",
-                scale="linear",
+                scale="log" if log else "linear",
                 tolerance=None,
                 floor=floor,
                 evaluated=int(evaluated.sum()),
@@ -112,6 +113,8 @@ class TwoLevel:
         name: str,
         values: Mapping[str, NDArray[np.float64]],
         evaluated: NDArray[np.bool_],
+        *,
+        log: bool,
     ) -> NDArray[np.float64]:
         """Return the estimates of one metric [n_beta, n_alpha].
 
@@ -122,7 +125,7 @@ class TwoLevel:
         if name == CLAMPED:  # a number of samples
             on_few = on_few * (self._all / self._few)
         width = CUBIC if name == "loss" else LINEAR
-        estimate = self._levels.corrected(values[name], on_few, width)
+        estimate = self._levels.corrected(values[name], on_few, width, log=log)
         if is_fraction(name):
             return np.clip(estimate, 0.0, 1.0)
         if name == CLAMPED:
