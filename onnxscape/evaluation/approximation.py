@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.core.samples import SUBSET, Growth
@@ -107,12 +108,28 @@ def check_two_level(samples: Samples, loss: Loss, metrics: Sequence[str]) -> Non
         )
 
 
-def _refuse_both(request: EvalRequest) -> None:
-    """Refuse two levels together with another way to save evaluations.
+def two_level(request: EvalRequest) -> int | None:
+    """Return on how many of the samples most points are evaluated.
+
+    Args:
+        request: The request.
+
+    Returns:
+        None where all points take all.
 
     Raises:
-        UsageError: If both are asked for.
+        UsageError: If it is no number of samples, or another way to save evaluations is asked
+            for as well.
     """
+    if request.two_level is None:
+        return None
+    try:
+        few = operator.index(request.two_level)
+    except TypeError:
+        raise UsageError(
+            f"expected --two-level as a number of samples such as 100, got "
+            f"{request.two_level!r}"
+        ) from None
     others = {"--adaptive": request.adaptive, "--samples auto": request.samples == AUTO}
     for name, wanted in others.items():
         if wanted:
@@ -120,6 +137,7 @@ def _refuse_both(request: EvalRequest) -> None:
                 f"expected one of --two-level and {name}, got both: the correction needs the "
                 "same samples at all points, and few samples at most; leave out one of them"
             )
+    return few
 
 
 def approximation(request: EvalRequest) -> dict[str, Any]:
@@ -136,9 +154,9 @@ def approximation(request: EvalRequest) -> dict[str, Any]:
     """
     samples = growth(request)
     fields: dict[str, Any] = {} if samples is None else {"stderr": samples.stderr}
-    if request.two_level is not None:
-        _refuse_both(request)
-        fields |= {"two_level": request.two_level}
+    few = two_level(request)
+    if few is not None:
+        fields |= {"two_level": few}
     if not request.adaptive:
         if request.tolerance is not None:
             raise UsageError(

@@ -21,6 +21,7 @@ from onnxscape.evaluation.approximation import (
     check_growth,
     check_two_level,
     growth,
+    two_level,
 )
 from onnxscape.evaluation.directions import make_directions, refuse_nothing
 from onnxscape.evaluation.given_weights import (
@@ -194,7 +195,7 @@ def _samples_and_objective(
         shuffled=request.samples == AUTO or request.two_level is not None,
         **wanted_labels(name, probe, request, custom),
     )
-    samples = replace(samples, growth=growth(request), subset=request.two_level)
+    samples = replace(samples, growth=growth(request), subset=two_level(request))
     _note_raw_bytes(match, samples, observer)
     objective = make_objective(
         request,

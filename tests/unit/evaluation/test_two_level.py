@@ -266,6 +266,7 @@ def test_around_losses_that_are_not_finite_all_samples_are_taken(regression, tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"two_level": 0.5}, "as a number of samples such as 100, got 0.5"),
         ({"two_level": 0}, "from 1 to 199, fewer than the 200 of this run, got 0"),
         ({"two_level": 200}, "from 1 to 199, fewer than the 200 of this run, got 200"),
         ({"adaptive": True}, "one of --two-level and --adaptive, got both"),
