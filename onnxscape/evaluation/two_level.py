@@ -71,21 +71,12 @@ class TwoLevel:
         shape, levels = landscape.grid.shape, self._levels
         values = {n: s.reshape(levels.nested.shape) for n, s in landscape.surfaces.items()}
         evaluated = landscape.evaluated.reshape(levels.nested.shape)
-        held_out = levels.held_out & ~levels.beyond_correction(values["loss"])
         log = levels.takes_logarithms(values["loss"], values[SUBSET + "loss"])
         estimates = {
             name: self._estimate(name, values, evaluated, log=log and name == "loss")
             for name in values
             if SUBSET + name in values
         }
-        floor = floor_of(values["loss"][levels.coarse])
-        off = relative_error(estimates["loss"][held_out], values["loss"][held_out], floor)
-        with np.errstate(invalid="ignore"):
-            errors = {
-                name: float(np.abs(estimate - values[name])[held_out].max(initial=0.0))
-                for name, estimate in estimates.items()
-                if name != "loss"
-            }
         surfaces = values | {
             name: np.where(evaluated, values[name], estimate)
             for name, estimate in estimates.items()
@@ -93,19 +84,40 @@ class TwoLevel:
         return dataclasses.replace(
             landscape,
             surfaces={name: s.reshape(shape) for name, s in surfaces.items()},
-            interpolation=Interpolation(
-                method="two-level",
-                scale="log" if log else "linear",
-                tolerance=None,
-                floor=floor,
-                evaluated=int(evaluated.sum()),
-                interpolated=int((~evaluated).sum()),
-                held_out=int(held_out.sum()),
-                largest_error=float(off.max(initial=0.0)),
-                errors=errors,
-                rounds=1,
-                samples=self._few,
-            ),
+            interpolation=self._record(values, estimates, evaluated, log=log),
+        )
+
+    def _record(
+        self,
+        values: Mapping[str, NDArray[np.float64]],
+        estimates: Mapping[str, NDArray[np.float64]],
+        evaluated: NDArray[np.bool_],
+        *,
+        log: bool,
+    ) -> Interpolation:
+        """Return what was saved, and how far off the estimates at the held-out points are."""
+        beyond = self._levels.beyond_correction(values["loss"])  # nothing is estimated there
+        held_out = self._levels.held_out & ~beyond
+        floor = floor_of(values["loss"][self._levels.coarse])
+        off = relative_error(estimates["loss"][held_out], values["loss"][held_out], floor)
+        with np.errstate(invalid="ignore"):
+            errors = {
+                name: float(np.abs(estimate - values[name])[held_out].max(initial=0.0))
+                for name, estimate in estimates.items()
+                if name != "loss"
+            }
+        return Interpolation(
+            method="two-level",
+            scale="log" if log else "linear",
+            tolerance=None,
+            floor=floor,
+            evaluated=int(evaluated.sum()),
+            interpolated=int((~evaluated).sum()),
+            held_out=int(held_out.sum()),
+            largest_error=float(off.max(initial=0.0)),
+            errors=errors,
+            rounds=1,
+            samples=self._few,
         )
 
     def _estimate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import h5py
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 
 import onnxscape as ox
+from onnxscape.core.grid import Grid
 from onnxscape.core.interpolation import Interpolation
 from onnxscape.core.refinement import relative_error
 from onnxscape.core.two_level import TwoLevels
 from onnxscape.errors import SpecConflictError, UsageError
 from onnxscape.evaluation.report import EvaluationInterrupted
 from onnxscape.evaluation.run import run_in_memory
+from onnxscape.evaluation.two_level import TwoLevel
 from onnxscape.runtime.evaluator import Collector
 from onnxscape.storage import PointStore
 from onnxscape.storage.direction_file import load_directions
@@ -297,3 +300,45 @@ def test_another_number_of_samples_is_another_landscape(run, recorder):
         run(grid="17x15", **TWO | {"two_level": 50})
     with pytest.raises(SpecConflictError, match=r"two_level \(40, not none\)"):
         run(grid="17x15", **ALL)
+
+
+@pytest.fixture
+def finished(whole):
+    """Finishes surfaces [n_beta, n_alpha] that a run with two levels might have evaluated."""
+
+    def landscape(**surfaces):
+        spec = dataclasses.replace(whole(**TWO).spec, grid=Grid.parse("33x33"))
+        at = TwoLevels.of(spec.grid).whole
+        found = dataclasses.replace(
+            whole(**TWO), spec=spec, grid=spec.grid, surfaces=surfaces, evaluated=at
+        )
+        return TwoLevel(spec).finished(found)
+
+    return landscape
+
+
+def test_a_loss_that_was_nowhere_below_zero_is_not_estimated_to_be(finished):
+    zero, bump = np.zeros((33, 33)), np.zeros((33, 33))
+    bump[16, 16] = 1.0  # cubics through it swing below
+    found = finished(loss=bump, subset_loss=zero)
+    assert found.loss.min() == 0.0
+    assert found.loss.max() == 1.0
+    found = finished(loss=bump - 1e-9, subset_loss=zero)
+    assert found.loss.min() < -0.01
+
+
+def test_numbers_of_samples_are_brought_to_all_samples(finished):
+    ones = np.ones((33, 33))
+    found = finished(loss=ones, subset_loss=ones, clamped=15 * ones, subset_clamped=3 * ones)
+    np.testing.assert_allclose(found.surfaces["clamped"], 15.0)
+    found = finished(loss=ones, subset_loss=ones, clamped=200 * ones, subset_clamped=39 * ones)
+    np.testing.assert_allclose(found.surfaces["clamped"], 200.0)
+
+
+def test_an_infinite_error_at_a_held_out_point_is_told(finished, tmp_path):
+    ones = np.ones((33, 33))
+    loss = np.where(TwoLevels.of(Grid.parse("33x33")).held_out, np.inf, 1.0)
+    found = finished(loss=loss, subset_loss=ones)
+    assert found.interpolation.largest_error == np.inf
+    found.save(tmp_path / "s.h5")
+    assert ox.load(tmp_path / "s.h5").interpolation == found.interpolation
