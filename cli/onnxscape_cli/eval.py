@@ -15,6 +15,7 @@ import numpy as np
 from onnxscape.core.direction import MAX_SEED, Ignore
 from onnxscape.core.loss import CLAMPED, LABELS_OF
 from onnxscape.core.normalization import Normalization
+from onnxscape.core.samples import SUBSET
 from onnxscape.errors import UsageError
 from onnxscape.evaluation.api import make_grid
 from onnxscape.evaluation.report import EvaluationInterrupted
@@ -316,7 +317,7 @@ def _summarize(path: Path, report: Report, pictures: list[Path], terminal: Termi
     for name, value in center.items():
         if name in {"accuracy", "top5", "error"}:
             text += f", {name} {value:.2%}".replace("%", " %")
-        elif name not in {"loss", "loss_stderr", CLAMPED}:
+        elif name not in {"loss", "loss_stderr", CLAMPED} and not name.startswith(SUBSET):
             text += f", {name} {value:.4g}"
     terminal.note(text)
     if center.get(CLAMPED):

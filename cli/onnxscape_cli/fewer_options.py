@@ -31,6 +31,13 @@ _OPTIONS = (
         type=float,
         help="With --samples auto: add samples to a point until the standard error is below.",
     ),
+    _fewer(
+        "--two-level",
+        metavar="N",
+        type=int,
+        help="Evaluate most points on N of the samples, and correct them from a coarse grid "
+        "on all.",
+    ),
 )
 
 

@@ -107,7 +107,7 @@ class Terminal:
             "directions": outline.directions,
             "loss": outline.loss,
             "data": outline.data,
-            "samples": f"{fewer}{outline.samples} of {outline.population}",
+            "samples": f"{fewer}{outline.samples} of {outline.population}{_levels(outline)}",
             "points": f"{most}{points}{reused}",
             "device": outline.device,
             "strategy": outline.strategy,
@@ -176,6 +176,14 @@ class Terminal:
             self._download.stop()
             self._download = None
             self._task = None
+
+
+def _levels(outline: Outline) -> str:
+    """Return which points take fewer samples."""
+    if outline.two_level is None:
+        return ""
+    whole, few = outline.two_level
+    return f" at {_counted(whole, 'point')}, {few} at the others"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -93,12 +93,14 @@ class Point:
         column: Index into alpha; -1 likewise.
         alpha: Step along delta.
         beta: Step along eta.
+        samples: How many of the first samples it is evaluated on; None for all that it takes.
     """
 
     row: int
     column: int
     alpha: float
     beta: float
+    samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

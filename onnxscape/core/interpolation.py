@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -30,23 +31,29 @@ class Interpolation:
     """How the points of a landscape that were not evaluated got their values.
 
     Attributes:
-        method: `adaptive`: refined where a coarser grid could not be interpolated.
+        method: `adaptive`: refined where a coarser grid could not be interpolated; or
+            `two-level`: evaluated on a few samples everywhere, and corrected by what all
+            samples add to that on a coarse grid, interpolated.
         scale: `log` if logarithms of the loss were interpolated, else `linear`.
-        tolerance: Largest error that was asked for, relative to the loss.
+        tolerance: Largest error that was asked for, relative to the loss; None if none was.
         floor: Losses of smaller magnitude count as this large where an error is relative.
-        evaluated: Points of the grid that were evaluated, those held out among them.
+        evaluated: Points of the grid that were evaluated on all samples, those held out among
+            them.
         interpolated: Points of the grid that were not.
         held_out: Points that were interpolated first and evaluated then, to see the error.
         largest_error: Largest error of the loss at those, |interpolated - evaluated| /
-            max(|evaluated|, floor); 0 if no point was interpolated.
+            max(|evaluated|, floor); 0 if no point was interpolated, infinite if one of those
+            is not finite.
         errors: Further metrics to their largest error there, absolute.
         rounds: How often points were held out: every time the error was above the tolerance,
             more points were evaluated there and others held out.
+        samples: Samples that the interpolated points were evaluated on; None for none at all,
+            and then left out of the JSON.
     """
 
     method: str
     scale: str
-    tolerance: float
+    tolerance: float | None
     floor: float
     evaluated: int
     interpolated: int
@@ -54,14 +61,21 @@ class Interpolation:
     largest_error: float
     errors: Mapping[str, float]
     rounds: int
+    samples: int | None = None
 
     def __str__(self) -> str:
         """Return what was saved and what is known of the error, for people."""
         if not self.interpolated:
             return f"all {self.evaluated} evaluated"
+        done = f"{self.evaluated} evaluated, {self.interpolated} interpolated"
+        if self.samples is not None:
+            done = (
+                f"{self.evaluated} on all samples, {self.interpolated} estimated from "
+                f"{self.samples}"
+            )
         return (
-            f"{self.evaluated} evaluated, {self.interpolated} interpolated; largest error "
-            f"{self.largest_error:.2%} at {self.held_out} held-out points"
+            f"{done}; largest error {self.largest_error:.2%} at {self.held_out} held-out "
+            "points"
         ).replace("%", " %")
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +85,10 @@ class Interpolation:
             name: error if math.isfinite(error) else None
             for name, error in self.errors.items()
         }
+        if not math.isfinite(self.largest_error):
+            values["largest_error"] = None
+        if self.samples is None:
+            del values["samples"]
         return values
 
     def to_json(self) -> str:
@@ -98,13 +116,17 @@ class Interpolation:
                 str(name): math.nan if error is None else float(error)
                 for name, error in fields.pop("errors").items()
             }
-            read = cls(errors=errors, **fields)
+            largest = fields.pop("largest_error")
+            largest = math.inf if largest is None else largest
+            read = cls(errors=errors, largest_error=largest, **fields)
             for name in ("method", "scale"):
                 _check(name, getattr(read, name), str)
             for name in ("evaluated", "interpolated", "held_out", "rounds"):
                 _check(name, getattr(read, name), int)
-            for name in ("tolerance", "floor", "largest_error"):
+            for name in ("floor", "largest_error"):
                 _check(name, getattr(read, name), (int, float))
+            _check("tolerance", read.tolerance, (int, float, NoneType))
+            _check("samples", read.samples, (int, NoneType))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SurfaceFileError(
                 f"the stored interpolation is not one this version can read ({error}); "

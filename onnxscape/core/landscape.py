@@ -29,7 +29,8 @@ class Landscape:
         surfaces: Metric name to values, float64 [n_beta, n_alpha] ([n] on a line). `loss` is
             always there; `accuracy` is a fraction. A non-finite loss is data; a point not
             evaluated is NaN too, with `evaluated` False, unless it was interpolated.
-        evaluated: bool, shaped like the surfaces.
+        evaluated: bool, shaped like the surfaces; on all samples of the run, where some points
+            take fewer to be corrected.
         center: Metric name to its value at alpha = beta = 0, on the grid or not. Empty if the
             center was not reached before an interrupt.
         spec: What defines the numbers; None for surfaces that came from elsewhere.

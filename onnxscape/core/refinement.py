@@ -111,7 +111,7 @@ def refine(grid: Grid, tolerance: float) -> Questions[Refined]:
         if not candidates.size:
             held_out = np.zeros_like(interpolated)
             return state.result(loss, held_out, 0.0, rounds)
-        held_out = _held_out(candidates, rounds, interpolated.shape)
+        held_out = held_out_points(candidates, rounds, interpolated.shape)
         yield from state.ask(held_out)
         rounds += 1
         errors = state.errors(loss, held_out)
@@ -135,10 +135,37 @@ def relative_error(
     return np.where(np.isfinite(found) & np.isfinite(true), errors, math.inf)
 
 
-def _held_out(
+def floor_of(losses: NDArray[np.float64]) -> float:
+    """Return the magnitude that no loss counts less than where an error is relative.
+
+    Args:
+        losses: Those that are known first, any shape.
+
+    Returns:
+        `FLOOR` times the median of the magnitudes; above 0. See `Refined.floor`.
+    """
+    found = np.abs(losses[np.isfinite(losses)])
+    typical = float(np.median(found)) if found.size else 0.0
+    # Half of the losses may be 0; then what is not counts.
+    if typical == 0.0 and found.any():
+        typical = float(np.median(found[found > 0]))
+    return max(FLOOR * typical, float(np.finfo(np.float64).tiny))
+
+
+def held_out_points(
     candidates: NDArray[np.int64], done: int, shape: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return points chosen at random: others in every round, the same in every run."""
+    """Return points chosen at random: others in every round, the same in every run.
+
+    Args:
+        candidates: Flat indices of the points to choose from [k].
+        done: Rounds so far.
+        shape: Of the grid, [n_beta, n_alpha].
+
+    Returns:
+        True at `SHARE_HELD_OUT` of the candidates, or `LEAST_HELD_OUT` if that is more, or
+        all if there are not so many [n_beta, n_alpha].
+    """
     count = max(LEAST_HELD_OUT, math.ceil(SHARE_HELD_OUT * candidates.size))
     stream = np.random.Philox(np.random.SeedSequence([_HELD_OUT_STREAM, done]))
     chosen = np.random.Generator(stream).permutation(candidates)[:count]
@@ -175,13 +202,7 @@ class _State:
 
     def settle_floor(self) -> None:
         """Take the floor from the points that are known first."""
-        found = np.abs(self.losses[self.known])
-        found = found[np.isfinite(found)]
-        typical = float(np.median(found)) if found.size else 0.0
-        # Half of the losses may be 0; then what is not counts.
-        if typical == 0.0 and found.any():
-            typical = float(np.median(found[found > 0]))
-        self._floor = max(FLOOR * typical, float(np.finfo(np.float64).tiny))
+        self._floor = floor_of(self.losses[self.known])
 
     def walk(self) -> Questions[NDArray[np.float64]]:
         """Refine from coarse to fine.

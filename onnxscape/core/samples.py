@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
+
+    from onnxscape.core.loss import Loss
 
 
 _NAMELESS = re.compile(r"(?i:unk(nown)?)(_*\d+)?|None|\W*")
@@ -68,6 +71,10 @@ class TensorSignature:
         return str(self).replace(self.name, repr(self.name), 1)
 
 
+SUBSET = "subset_"
+"""What the names of metrics of a subset of the samples begin with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Growth:
     """How many samples a point takes: as many as its standard error asks for.
@@ -121,6 +128,8 @@ class Samples:
             count the same.
         constants: Per model input without axes its value [], fed with every batch.
         growth: How many of them a point takes; None for all.
+        subset: How many of the first ones a point may be evaluated on alone; one that takes
+            all has the metrics of those as well. None where there is no such subset.
     """
 
     inputs: Mapping[str, NDArray[np.generic]]
@@ -132,11 +141,26 @@ class Samples:
     weights: NDArray[np.float64] | None = None
     constants: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     growth: Growth | None = None
+    subset: int | None = None
 
     @property
     def prefixes(self) -> list[int]:
         """Numbers of samples after which a point may be finished, all of them last."""
-        return [len(self)] if self.growth is None else self.growth.prefixes(len(self))
+        total = len(self)
+        if self.subset is not None and self.subset < total:
+            return [self.subset, total]
+        return [total] if self.growth is None else self.growth.prefixes(total)
+
+    def counts(self, n: int, loss: Loss) -> bool:
+        """Return whether any of the first samples counts: they may all have weight 0.
+
+        Args:
+            n: How many.
+            loss: Says which positions do.
+        """
+        shares = np.ones(n) if self.weights is None else self.weights[:n]
+        counted = loss.counted(None if self.labels is None else self.labels[:n])
+        return bool((shares if counted is None else shares * counted).any())
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

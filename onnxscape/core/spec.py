@@ -56,6 +56,9 @@ class EvalSpec:
             stay what they are.
         stderr: Standard error of the loss below which a point takes no more samples; None if
             all points take all. Left out likewise.
+        two_level: Number of the first samples that most points are evaluated on, to be
+            corrected from those that are evaluated on all; None if there are no such points.
+            Left out likewise.
     """
 
     model: str
@@ -85,6 +88,7 @@ class EvalSpec:
     scheme: int = 1
     tolerance: float | None = None
     stderr: float | None = None
+    two_level: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
@@ -164,7 +168,7 @@ class EvalSpec:
         ]
 
 
-_LEFT_OUT = ("tolerance", "stderr")
+_LEFT_OUT = ("tolerance", "stderr", "two_level")
 """Fields that the JSON does not mention where they are None."""
 
 
@@ -195,6 +199,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "scheme": int,
     "tolerance": (int, float, NoneType),
     "stderr": (int, float, NoneType),
+    "two_level": (int, NoneType),
 }
 """JSON type of each field but the axes."""
 

@@ -80,7 +80,7 @@ def evaluate(
             `huber_delta`, `directions`, `orthogonal`, `include`, `exclude`, `filter_axis`,
             `batch_size`, `device`, `provider`, `threads`, `workers`, `strategy`, `layout`,
             `mean`, `std`, `scale`, `data_dir`, `precision`, `weights`, `adaptive`,
-            `tolerance`, `stderr`.
+            `tolerance`, `stderr`, `two_level`.
 
     Returns:
         The landscape.

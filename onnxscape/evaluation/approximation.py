@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
-from onnxscape.core.samples import Growth
+from onnxscape.core.samples import SUBSET, Growth
 from onnxscape.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnxscape.core.loss import Loss
+    from onnxscape.core.samples import Samples
     from onnxscape.evaluation.request import EvalRequest
 
 DEFAULT_TOLERANCE = 0.05
@@ -67,6 +71,75 @@ def check_growth(wanted: Growth | None, loss: Loss) -> None:
         )
 
 
+def check_two_level(samples: Samples, loss: Loss, metrics: Sequence[str]) -> None:
+    """Refuse a subset that is none, or that has no metrics of its own.
+
+    Args:
+        samples: All samples of the run, with their subset.
+        loss: The loss.
+        metrics: Names of the further metrics.
+
+    Raises:
+        UsageError: If the subset is not smaller than the whole, if none of it counts, if the
+            loss is one number for a whole batch, or if a metric's name is taken.
+    """
+    few = samples.subset
+    if few is None:
+        return
+    if not 1 <= few < len(samples):
+        raise UsageError(
+            f"expected --two-level as a number of samples from 1 to {len(samples) - 1}, fewer "
+            f"than the {len(samples)} of this run, got {few}; a tenth of them is a good start"
+        )
+    if loss.per_batch:
+        raise UsageError(
+            "--two-level needs a loss for each sample, got one for a whole batch; leave it out"
+        )
+    if not samples.counts(few, loss):
+        raise UsageError(
+            f"expected --two-level as a number of samples of which one counts, got {few}, all "
+            "of weight 0 or without a label that counts; give more"
+        )
+    taken = [name for name in metrics if name.startswith(SUBSET)]
+    if taken:
+        raise UsageError(
+            f"with --two-level the surface holds metrics of the subset, called {SUBSET}...; "
+            f"got the metric {taken[0]!r}; rename its file"
+        )
+
+
+def two_level(request: EvalRequest) -> int | None:
+    """Return on how many of the samples most points are evaluated.
+
+    Args:
+        request: The request.
+
+    Returns:
+        None where all points take all.
+
+    Raises:
+        UsageError: If it is no number of samples, or another way to save evaluations is asked
+            for as well.
+    """
+    if request.two_level is None:
+        return None
+    try:
+        few = operator.index(request.two_level)
+    except TypeError:
+        raise UsageError(
+            f"expected --two-level as a number of samples such as 100, got "
+            f"{request.two_level!r}"
+        ) from None
+    others = {"--adaptive": request.adaptive, "--samples auto": request.samples == AUTO}
+    for name, wanted in others.items():
+        if wanted:
+            raise UsageError(
+                f"expected one of --two-level and {name}, got both: the correction needs the "
+                "same samples at all points, and few samples at most; leave out one of them"
+            )
+    return few
+
+
 def approximation(request: EvalRequest) -> dict[str, Any]:
     """Return the fields of the spec that say which evaluations are saved.
 
@@ -80,7 +153,10 @@ def approximation(request: EvalRequest) -> dict[str, Any]:
         UsageError: If the options contradict one another, or a number is out of range.
     """
     samples = growth(request)
-    fields = {} if samples is None else {"stderr": samples.stderr}
+    fields: dict[str, Any] = {} if samples is None else {"stderr": samples.stderr}
+    few = two_level(request)
+    if few is not None:
+        fields |= {"two_level": few}
     if not request.adaptive:
         if request.tolerance is not None:
             raise UsageError(

@@ -17,7 +17,14 @@ from onnxscape.data.labels import sample_weights
 from onnxscape.data.matching import COLUMNS, match_inputs
 from onnxscape.data.subset import subset_indices
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
-from onnxscape.evaluation.approximation import AUTO, approximation, check_growth, growth
+from onnxscape.evaluation.approximation import (
+    AUTO,
+    approximation,
+    check_growth,
+    check_two_level,
+    growth,
+    two_level,
+)
 from onnxscape.evaluation.directions import make_directions, refuse_nothing
 from onnxscape.evaluation.given_weights import (
     given_weights,
@@ -193,10 +200,10 @@ def _samples_and_objective(
             file,
             request,
             samples=count,
-            shuffled=request.samples == AUTO,
+            shuffled=request.samples == AUTO or request.two_level is not None,
             **wanted_labels(name, probe, request, custom),
         )
-        samples = replace(samples, growth=growth(request))
+        samples = replace(samples, growth=growth(request), subset=two_level(request))
         _note_raw_bytes(match, samples, observer)
         objective = make_objective(
             request,
@@ -210,6 +217,7 @@ def _samples_and_objective(
             observer=observer,
         )
     check_growth(samples.growth, objective.loss)
+    check_two_level(samples, objective.loss, objective.spec["metrics"])
     warn_of_mixing(probe, objective.loss, custom, file, request.precision, pieces, observer)
     return samples, objective
 

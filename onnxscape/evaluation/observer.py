@@ -29,6 +29,8 @@ class Outline:
         points: Number of points, the center included.
         at_most: Whether it may take fewer of them.
         growing: Whether a point may take fewer samples.
+        two_level: Number of points that take all samples, and how many samples the others
+            take; None where all are alike.
         reused: How many of them are there already.
         center_apart: Whether the center is one of the points without being on the grid.
         known: Smallest and largest finite loss of the points that are there; None without any.
@@ -50,6 +52,7 @@ class Outline:
     points: int
     at_most: bool = False
     growing: bool = False
+    two_level: tuple[int, int] | None = None
     reused: int
     center_apart: bool
     known: tuple[float, float] | None

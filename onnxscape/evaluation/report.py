@@ -13,6 +13,8 @@ from onnxscape.core.grid import Point
 from onnxscape.core.landscape import Landscape
 from onnxscape.core.loss import CLAMPED
 from onnxscape.core.parameter import TRAINABLE
+from onnxscape.core.samples import SUBSET
+from onnxscape.core.two_level import TwoLevels
 from onnxscape.data.dataset import SAMPLE_WEIGHT
 from onnxscape.data.layout import AS_IS
 from onnxscape.evaluation.observer import Outline
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.plan import Plan
     from onnxscape.core.samples import Samples
+    from onnxscape.core.spec import EvalSpec
     from onnxscape.evaluation.engine import Engine
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
@@ -82,7 +85,9 @@ def evaluated_points(landscape: Landscape) -> int:
         landscape: Finished or not.
     """
     apart = landscape.grid.center().row < 0 and bool(landscape.center)
-    return int(np.count_nonzero(landscape.evaluated)) + apart
+    used = landscape.surfaces.get("samples_used")  # of two levels on a few samples, or on all
+    done = landscape.evaluated if used is None else used > 0
+    return int(np.count_nonzero(done)) + apart
 
 
 def assembled(
@@ -97,20 +102,24 @@ def assembled(
         origin: From `provenance`.
 
     Returns:
-        The landscape; a point that is missing is NaN and not evaluated.
+        The landscape; a point that is missing is NaN and not evaluated. Of a point that has a
+        few samples only, where others take all, nothing but these is told.
     """
     grid = inputs.spec.grid
     names = ["loss", *inputs.spec.metrics, "loss_stderr"]
-    if inputs.spec.stderr is not None:
+    on_few: list[str] = []
+    if inputs.spec.two_level is not None:
+        on_few = ["samples_used", *(SUBSET + name for name in names[:-1])]
+    elif inputs.spec.stderr is not None:
         names.append("samples_used")
-    surfaces = {name: np.full(grid.shape, np.nan) for name in names}
+    surfaces = {name: np.full(grid.shape, np.nan) for name in [*names, *on_few]}
     evaluated = np.zeros(grid.shape, dtype=np.bool_)
     for (row, column), metrics in results.items():
         if row < 0 or column < 0:
             continue
         index = grid.index(Point(row, column, 0.0, 0.0))
-        evaluated[index] = True
-        for name in names:
+        evaluated[index] = not on_few or metrics["samples_used"] == inputs.spec.samples
+        for name in [*names, *on_few] if evaluated[index] else on_few:
             surfaces[name][index] = metrics[name]
     center = grid.center()
     return Landscape(
@@ -198,6 +207,7 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
     provider = f", {device.provider}" if device.kind in HEADS_APART else ""
     precision = f", {request.precision}" if request.precision != "fp32" else ""
     folded = ", BatchNormalization folded" if plan.folded else ""
+    two_level, share = _two_level(inputs.spec)
     return Outline(
         model=inputs.file.name,
         moved=len(moved),
@@ -211,14 +221,30 @@ def outline(inputs: EvalInputs, engine: Engine, results: Results) -> Outline:
         points=point_count(inputs),
         at_most=inputs.spec.tolerance is not None,
         growing=inputs.spec.stderr is not None,
+        two_level=two_level,
         reused=len(results),
         center_apart=inputs.spec.grid.center().row < 0,
         known=(min(losses), max(losses)) if losses else None,
         device=f"{device.name}{provider}{precision}{threads}",
         strategy=f"{plan.strategy} weights, batches of {plan.batch}{folded}",
-        seconds_per_point=engine.seconds_per_point,
+        seconds_per_point=engine.seconds_per_point * share,
         calibration=tuple(engine.calibration.table()),
     )
+
+
+def _two_level(spec: EvalSpec) -> tuple[tuple[int, int] | None, float]:
+    """Return how many points take all samples, how many samples the others take, and a share.
+
+    Returns:
+        Both numbers, None where all points are alike; and the samples that are evaluated, as a
+        share of what all points on all samples take.
+    """
+    if spec.two_level is None:
+        return None, 1.0
+    whole = int(TwoLevels.of(spec.grid).whole.sum())
+    few = spec.grid.size - whole
+    share = (whole + few * spec.two_level / spec.samples) / spec.grid.size
+    return (whole, spec.two_level), share
 
 
 def _data(samples: Samples) -> str:

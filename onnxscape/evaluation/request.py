@@ -73,6 +73,8 @@ class EvalRequest:
         adaptive: Whether points that are well interpolated are not evaluated.
         tolerance: Largest relative error of interpolated losses; None for 0.05.
         stderr: Largest standard error of the loss, with `auto` samples.
+        two_level: Number of the samples that most points are evaluated on, to be corrected
+            from a coarse grid that is evaluated on all; None to evaluate all points on all.
     """
 
     model: Model
@@ -111,6 +113,7 @@ class EvalRequest:
     adaptive: bool = False
     tolerance: float | None = None
     stderr: float | None = None
+    two_level: int | None = None
 
     @property
     def overrides(self) -> Overrides:

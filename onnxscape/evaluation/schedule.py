@@ -11,6 +11,7 @@ from onnxscape.core.grid import Point
 from onnxscape.core.interpolation import LINEAR, Interpolation, NestedGrids
 from onnxscape.core.loss import is_fraction
 from onnxscape.core.refinement import Refined, refine
+from onnxscape.evaluation.two_level import TwoLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,6 +60,8 @@ def make_schedule(spec: EvalSpec) -> Schedule:
     Args:
         spec: What defines the numbers.
     """
+    if spec.two_level is not None:
+        return TwoLevel(spec)
     return Everything(spec.grid) if spec.tolerance is None else Adaptive(spec)
 
 

@@ -85,7 +85,7 @@ class BoundBatches:
         self._rows = batch if pad else cut[0].count
         staged = not captured and not _fits(cut, device)
         # A point that may be finished early is looked at after every batch.
-        self._one_by_one = samples.growth is not None
+        self._one_by_one = len(samples.prefixes) > 1
         waits = staged or self._one_by_one
         self._parts = []
         stages: dict[int, Buffers] = {}
@@ -239,7 +239,11 @@ class BoundEvaluator:
         self._samples = samples
 
     def evaluate(
-        self, alpha: float, beta: float, stop: Event | None = None
+        self,
+        alpha: float,
+        beta: float,
+        stop: Event | None = None,
+        samples: int | None = None,
     ) -> Mapping[str, float]:
         """Return the metrics of one point.
 
@@ -247,12 +251,13 @@ class BoundEvaluator:
             alpha: Step along delta.
             beta: Step along eta.
             stop: When set, the point is given up before its next batch.
+            samples: Take no more than so many; None for all that the point takes.
 
         Returns:
             Metric name to value.
         """
         self._move(alpha, beta)
-        collector = Collector(self._prepared, self._samples)
+        collector = Collector(self._prepared, self._samples, samples)
         for results in self._runs.run(stop):
             collector.add(*results)
             if collector.enough:

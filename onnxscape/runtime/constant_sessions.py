@@ -80,7 +80,11 @@ class ConstantSessions:
         return other
 
     def evaluate(
-        self, alpha: float, beta: float, stop: Event | None = None
+        self,
+        alpha: float,
+        beta: float,
+        stop: Event | None = None,
+        samples: int | None = None,
     ) -> Mapping[str, float]:
         """Return the metrics of one point.
 
@@ -88,12 +92,13 @@ class ConstantSessions:
             alpha: Step along delta.
             beta: Step along eta.
             stop: When set, the point is given up before its next batch.
+            samples: Take no more than so many; None for all that the point takes.
 
         Returns:
             Metric name to value.
         """
         session = self._session(alpha, beta)
-        collector = Collector(self._prepared, self._samples)
+        collector = Collector(self._prepared, self._samples, samples)
         for batch in unless_stopped(self._batches, stop):
             results = self._run(session, batch.feeds)
             collector.add(results, batch.count, batch.rows)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from onnxscape.core.perturbation import displaced
+from onnxscape.core.samples import SUBSET
 from onnxscape.core.statistics import summarize
 from onnxscape.errors import DataError, UnsupportedModelError
 from onnxscape.graph.heads import LABELS
@@ -43,7 +44,11 @@ class PointEvaluator(Protocol):
     """Whether several threads may evaluate at the same time."""
 
     def evaluate(
-        self, alpha: float, beta: float, stop: Event | None = None
+        self,
+        alpha: float,
+        beta: float,
+        stop: Event | None = None,
+        samples: int | None = None,
     ) -> Mapping[str, float]:
         """Return the metrics of one point: `loss`, `loss_stderr`, and those asked for.
 
@@ -51,6 +56,8 @@ class PointEvaluator(Protocol):
             alpha: Step along delta.
             beta: Step along eta.
             stop: When set, the point is given up before its next batch.
+            samples: Take no more than so many, one of the samples' `prefixes`; None for all
+                that the point takes.
 
         Raises:
             EvaluationStopped: If it was given up.
@@ -240,15 +247,20 @@ def result_names(prepared: PreparedModel) -> list[str]:
 class Collector:
     """Puts the per-sample results of the batches of one point together, in sample order."""
 
-    def __init__(self, prepared: PreparedModel, samples: Samples) -> None:
+    def __init__(
+        self, prepared: PreparedModel, samples: Samples, most: int | None = None
+    ) -> None:
         """Make room.
 
         Args:
             prepared: Says what leaves the graph.
             samples: What is evaluated.
+            most: Samples after which it is enough, one of `samples.prefixes`; None for all
+                that the point takes.
         """
         self._head = prepared.head
         self._samples = samples
+        self._most = len(samples) if most is None else most
         self._values = [np.empty(len(samples)) for _ in self._head.results]
         self._filled = 0
 
@@ -283,15 +295,31 @@ class Collector:
     def enough(self) -> bool:
         """Whether the samples so far will do; always once there are all."""
         samples = self._samples
-        if self._filled == len(samples) or samples.growth is None:
-            return self._filled == len(samples)
-        if self._filled not in samples.prefixes or not self._counts:
+        if self._filled >= self._most or samples.growth is None:
+            return self._filled >= self._most
+        counts = samples.counts(self._filled, self._head.loss)
+        if self._filled not in samples.prefixes or not counts:
             return False
         return samples.growth.enough(self.summary())
 
     def summary(self) -> dict[str, float]:
-        """Return the metrics of the point, of the samples so far."""
+        """Return the metrics of the point, of the samples so far.
+
+        Where there is a subset, its own metrics are among them, named `subset_...`.
+        """
         samples, n = self._samples, self._filled
+        metrics = self._of_first(n)
+        if samples.growth is not None or samples.subset is not None:
+            metrics["samples_used"] = float(n)
+        if samples.subset is not None:
+            first = metrics if n <= samples.subset else self._of_first(samples.subset)
+            names = [result.name for result in self._head.results]
+            metrics |= {SUBSET + name: first[name] for name in names}
+        return metrics
+
+    def _of_first(self, n: int) -> dict[str, float]:
+        """Return the metrics of the first n samples."""
+        samples = self._samples
         results = {
             result.name: (values[:n], result.over)
             for result, values in zip(self._head.results, self._values, strict=True)
@@ -305,15 +333,4 @@ class Collector:
         )
         if self._head.loss.per_batch:
             metrics["loss_stderr"] = math.nan
-        if samples.growth is not None:
-            metrics["samples_used"] = float(n)
         return metrics
-
-    @property
-    def _counts(self) -> bool:
-        """Whether any of the samples so far counts: they may all have weight 0."""
-        samples, n = self._samples, self._filled
-        shares = np.ones(n) if samples.weights is None else samples.weights[:n]
-        labels = None if samples.labels is None else samples.labels[:n]
-        counted = self._head.loss.counted(labels)
-        return bool((shares if counted is None else shares * counted).any())

@@ -37,7 +37,8 @@ def evaluate_points(
     """
     if workers == 1:
         for point in points:
-            yield point, evaluator.evaluate(point.alpha, point.beta)
+            metrics = evaluator.evaluate(point.alpha, point.beta, samples=point.samples)
+            yield point, metrics
         return
     left = iter(points)
     stop = threading.Event()
@@ -46,7 +47,8 @@ def evaluate_points(
 
         def submit(count: int) -> None:
             for point in islice(left, count):
-                task = pool.submit(evaluator.evaluate, point.alpha, point.beta, stop)
+                wanted = (point.alpha, point.beta, stop, point.samples)
+                task = pool.submit(evaluator.evaluate, *wanted)
                 running[task] = point
 
         try:

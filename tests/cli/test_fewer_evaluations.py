@@ -100,6 +100,43 @@ def test_samples_are_added_until_the_standard_error_is_reached(cli, digits):
     assert landscape.spec.stderr == 0.05
 
 
+def test_two_levels_say_what_was_estimated_and_how_well(cli, digits, here):
+    result = cli(*digits("--two-level", "10"))
+    assert (result.status, result.err) == (0, "")
+    landscape = load("s.h5")
+    evaluated = int(landscape.evaluated.sum())
+    assert f"samples     40 of 1438 at {evaluated} points, 10 at the others" in result.out
+    told = f"points      {evaluated} on all samples, {255 - evaluated} estimated from 10; "
+    assert told + "largest error" in result.out
+    assert "subset_loss" not in result.out
+    assert landscape.complete
+    assert np.isfinite(landscape.loss).all()
+    assert landscape.spec.two_level == 10
+    assert len(list(here.glob("*.png"))) == 4
+
+
+def test_json_of_two_levels_holds_the_error_and_what_was_saved(cli, digits):
+    told = json.loads(cli(*digits("--two-level", "10", "--json", "--no-plot", grid="65")).out)
+    record = told["interpolation"]
+    assert (record["method"], record["samples"]) == ("two-level", 10)
+    assert record["evaluated"] + record["interpolated"] == 65
+    assert told["points"] == told["points_computed"] == 65
+    assert told["spec"]["two_level"] == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--two-level", "40"), "from 1 to 39, fewer than the 40 of this run, got 40"),
+        (("--two-level", "10", "--adaptive"), "one of --two-level and --adaptive, got both"),
+    ],
+)
+def test_two_levels_without_sense_are_bad_usage(cli, digits, options, message):
+    result = cli(*digits(*options))
+    assert result.status == 2
+    assert message in result.error()
+
+
 def test_auto_samples_without_a_standard_error_are_bad_usage(cli, digits):
     result = cli(*digits(samples="auto"))
     assert result.status == 2

@@ -219,7 +219,7 @@ def test_the_help_of_eval_names_every_option_in_the_section_of_its_subject(cli):
         "Directions": "seed normalize orthogonal directions save-directions",
         "What moves": "ignore include exclude filter-axis",
         "Model": "precision weights",
-        "Fewer evaluations": "adaptive tolerance stderr",
+        "Fewer evaluations": "adaptive tolerance stderr two-level",
         "Running": "device provider threads workers batch-size strategy explain",
         "Output": "out restart store no-plot quiet json",
     }

@@ -19,6 +19,10 @@ MEASURED = [
     json.loads(line)
     for line in (ROOT / "benchmarks" / "results" / "adaptive.jsonl").read_text().splitlines()
 ]
+TWO_LEVELS = [
+    json.loads(line)
+    for line in (ROOT / "benchmarks" / "results" / "two_level.jsonl").read_text().splitlines()
+]
 COMMANDS = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)).splitlines()
 
 
@@ -45,6 +49,19 @@ def test_every_row_of_the_table_was_measured():
         assert 100 * row["verified"] == pytest.approx(float(reported), abs=0.0501)
         assert row["accuracy_largest"] == pytest.approx(float(accuracy), abs=0.00501)
         assert 100 * row["largest"] == pytest.approx(float(largest), abs=0.0501)
+
+
+def test_every_row_of_the_table_of_two_levels_was_measured():
+    number = r"([\d.]+) %"
+    cells = r"(\d+) \| " + r" \| ".join([number] * 6)
+    rows = re.findall(rf"^\|[^|]*\| {cells} \|$", PAGE, re.MULTILINE)
+    assert len(rows) == len(TWO_LEVELS) == 4
+    names = ("verified", "largest", "mean", "subset_largest", "subset_mean")
+    for (few, share, *errors), row in zip(rows, TWO_LEVELS, strict=True):
+        assert row["strategy"] == f"two-level {few}"
+        assert round(100 * row["share"]) == int(share)
+        for name, error in zip(names, errors, strict=True):
+            assert 100 * row[name] == pytest.approx(float(error), abs=0.0501), name
 
 
 def test_the_numbers_of_the_rule_are_those_of_the_program():

@@ -111,7 +111,11 @@ def heading(
     details = [] if title == "" else _fill(_facts(landscape, metric), width)
     done, size = int(landscape.evaluated.sum()), landscape.evaluated.size
     if landscape.complete and done < size:
-        details.append(f"{done} of {size} points evaluated, the others interpolated")
+        record = landscape.interpolation
+        if record is None or record.samples is None:
+            details.append(f"{done} of {size} points evaluated, the others interpolated")
+        else:
+            details.append(f"{done} of {size} points on all samples, the others estimated")
     if not landscape.complete:
         details.append(f"incomplete: {done} of {size} points")
     return Heading(name=tuple(wrap(name, name_width)), details=tuple(details))

@@ -110,6 +110,22 @@ def test_a_record_with_other_fields_is_refused(change):
         Interpolation.from_dict(RECORD.to_dict() | change)
 
 
+def test_an_error_without_bound_is_kept():
+    record = dataclasses.replace(RECORD, largest_error=np.inf)
+    assert record.to_dict()["largest_error"] is None
+    assert Interpolation.from_dict(record.to_dict()) == record
+
+
+def test_a_record_of_two_levels_has_samples_and_no_tolerance():
+    record = dataclasses.replace(RECORD, method="two-level", tolerance=None, samples=100)
+    assert Interpolation.from_dict(record.to_dict()) == record
+    assert "samples" not in RECORD.to_dict()
+    assert str(record) == (
+        "700 on all samples, 1901 estimated from 100; "
+        "largest error 2.50 % at 39 held-out points"
+    )
+
+
 def test_a_record_says_in_words_what_was_saved():
     assert str(RECORD) == (
         "700 evaluated, 1901 interpolated; largest error 2.50 % at 39 held-out points"

@@ -53,6 +53,7 @@ OTHERS = {
     "scheme": 2,
     "tolerance": 0.05,
     "stderr": 0.01,
+    "two_level": 100,
 }
 
 
@@ -153,7 +154,7 @@ def test_specs_from_before_overrides_still_read():
 
 def test_a_spec_that_saves_no_evaluations_says_nothing_of_it():
     digest = "bddeb2f287a4c93d432319b05346fe57"
-    assert not {"tolerance", "stderr"} & set(SPEC.to_dict())
+    assert not {"tolerance", "stderr", "two_level"} & set(SPEC.to_dict())
     assert SPEC.digest().startswith(digest)
 
 
@@ -180,6 +181,7 @@ def test_an_unknown_field_is_an_error():
         ("y", [1.0, -1.0, 5]),
         ("tolerance", "small"),
         ("stderr", [0.1]),
+        ("two_level", 100.5),
     ],
 )
 def test_a_field_of_another_type_is_an_error(field, value):

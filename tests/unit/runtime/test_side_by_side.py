@@ -26,7 +26,7 @@ class Evaluator:
         self._fails_at = fails_at
         self._lock = threading.Lock()
 
-    def evaluate(self, alpha, beta, stop=None):
+    def evaluate(self, alpha, beta, stop=None, samples=None):
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)

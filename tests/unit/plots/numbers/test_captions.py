@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,16 @@ def test_interpolated_points_are_told_and_are_not_missing(make_landscape, interp
     text = "3 of 25 points evaluated, the others interpolated"
     assert captions.heading(landscape, "loss").details[-1] == text
     assert captions.heading(landscape, "loss", title="").details == (text,)
+
+
+def test_estimated_points_are_told_apart_from_interpolated_ones(make_landscape, interpolated):
+    known = np.zeros(GRID.shape, dtype=bool)
+    known[0, :3] = True
+    landscape = interpolated(make_landscape(GRID, 1.0), known)
+    record = dataclasses.replace(landscape.interpolation, method="two-level", samples=100)
+    landscape = dataclasses.replace(landscape, interpolation=record)
+    text = "3 of 25 points on all samples, the others estimated"
+    assert captions.heading(landscape, "loss").details[-1] == text
 
 
 def test_a_title_replaces_the_name_and_an_empty_one_everything(make_landscape):
