@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.errors import OutOfMemoryError, UsageError
+from onnxscape.runtime.bound_batches import BoundEvaluator
 from onnxscape.runtime.calibration import (
     Calibration,
     Choice,
     calibrate_cpu,
     calibrate_gpu,
+    other_bits,
 )
 from onnxscape.runtime.calibration_cache import remembered
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.device_memory import available_memory
 from onnxscape.runtime.devices import usable_cores
 from onnxscape.runtime.planning import make_evaluator
-from onnxscape.runtime.self_test import self_test
+from onnxscape.runtime.self_test import replay_test, self_test
 from onnxscape.version import __version__
 
 if TYPE_CHECKING:
@@ -86,7 +88,11 @@ class Bench:
             {**few.inputs, **few.constants},
             elsewhere=self.device.kind != "cpu",
         )
-        return evaluator or self._evaluator(choice, self.inputs.samples)
+        if evaluator is None:
+            evaluator = self._evaluator(choice, self.inputs.samples)
+            if isinstance(evaluator, BoundEvaluator) and isinstance(tested, BoundEvaluator):
+                replay_test(evaluator, tested)
+        return evaluator
 
     def fitting(self, choice: Choice) -> tuple[PointEvaluator, Choice]:
         """Return an evaluator for which there is memory.
@@ -100,11 +106,13 @@ class Bench:
         Raises:
             OutOfMemoryError: If there is too little, whatever the batch.
         """
+        evaluator: PointEvaluator | None
         while True:
             try:
                 evaluator = self.make(choice)
                 evaluator.estimate()
             except OutOfMemoryError:
+                evaluator = None  # its memory is wanted
                 smaller = self.half_of(choice)
                 self.observer.warning(
                     f"a batch of {choice.batch} does not fit into the memory of "
@@ -194,6 +202,11 @@ def shared_out(
             )
             raise UsageError(f"expected --workers from 1 to {most}, got {workers}: {why}")
         shared = replace(base, workers=workers, threads=base.threads // workers)
+        if isinstance(evaluator, ConstantSessions) and other_bits(evaluator, base, [shared]):
+            bench.observer.warning(
+                f"this model's last bits depend on the number of threads: {shared.sharing} "
+                f"give others than {base.sharing}"
+            )
         return Calibration(chosen=shared, reason="as asked")
     overlapping = bench.device.kind == "openvino"
     if (

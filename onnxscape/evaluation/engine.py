@@ -7,7 +7,12 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from onnxscape.errors import SpecConflictError, UsageError
+from onnxscape.errors import (
+    SelfTestError,
+    SpecConflictError,
+    UnsupportedModelError,
+    UsageError,
+)
 from onnxscape.evaluation.bench import Bench, fastest_on_gpu, shared_out
 from onnxscape.graph.prepared import prepare
 from onnxscape.runtime import openvino
@@ -19,7 +24,7 @@ from onnxscape.runtime.side_by_side import evaluate_points
 from onnxscape.runtime.user_model import UserModel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from onnxscape.core.grid import Point
     from onnxscape.core.plan import Plan
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
     from onnxscape.runtime.evaluator import PointEvaluator
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Engine:
     """What evaluates the points of a run.
 
@@ -52,37 +57,35 @@ class Engine:
     _bench: Bench
 
     def evaluate(
-        self, points: Iterable[Point]
+        self,
+        points: Iterable[Point],
+        keep: Callable[[Point, Mapping[str, float]], None] | None = None,
     ) -> Generator[tuple[Point, Mapping[str, float]]]:
         """Evaluate points, as many at a time as there are workers.
 
         Args:
             points: Which.
+            keep: Given what is finished and has not come when the iteration is left.
 
         Returns:
             Yields each point and its metrics as soon as they are there.
         """
-        return evaluate_points(self.evaluator, points, self.calibration.chosen.workers)
+        workers = self.calibration.chosen.workers
+        return evaluate_points(self.evaluator, points, workers, keep=keep)
 
-    def with_smaller_batch(self) -> Engine:
-        """Return an engine that needs less memory.
-
-        Returns:
-            One whose batch is half as large, or less if that does not fit either.
+    def shrink(self) -> None:
+        """Go on with half the batch, or less if that does not fit into memory either.
 
         Raises:
             OutOfMemoryError: If the batch cannot be smaller: a sample by itself does not fit,
                 or the user asked for this one, or the model takes no other.
         """
-        bench, chosen = self._bench, self.calibration.chosen
-        evaluator, choice = bench.fitting(bench.half_of(chosen))
-        return replace(
-            self,
-            evaluator=evaluator,
-            plan=replace(self.plan, batch=choice.batch),
-            calibration=Calibration(chosen=choice, reason="what memory has room for"),
-            seconds_per_point=evaluator.estimate(),
-        )
+        half = self._bench.half_of(self.calibration.chosen)
+        del self.evaluator  # its memory is wanted
+        self.evaluator, choice = self._bench.fitting(half)
+        self.plan = replace(self.plan, batch=choice.batch)
+        self.calibration = Calibration(chosen=choice, reason="what memory has room for")
+        self.seconds_per_point = self.evaluator.estimate()
 
 
 def start_engine(
@@ -133,13 +136,8 @@ def start_engine(
         if isinstance(evaluator, ConstantSessions):
             evaluator = evaluator.with_threads(calibration.chosen.threads)
     else:
-        calibration = Calibration(
-            chosen=base, reason="as recorded" if recorded else "as asked"
-        )
-        if not settled:
-            calibration = fastest_on_gpu(bench, base, points)
-        evaluator, choice = bench.fitting(calibration.chosen)
-        calibration = replace(calibration, chosen=choice)
+        evaluator, calibration = _on_gpu(bench, base, points, settled=settled)
+        choice = calibration.chosen
         plan = replace(plan, strategy=choice.strategy, batch=choice.batch)
     seconds = calibration.seconds
     if math.isnan(seconds):
@@ -155,6 +153,35 @@ def start_engine(
         seconds,
         bench,
     )
+
+
+def _on_gpu(
+    bench: Bench, base: Choice, points: int, *, settled: bool
+) -> tuple[PointEvaluator, Calibration]:
+    """Return the evaluator of a GPU, and why it is that one.
+
+    Raises:
+        UsageError: If the user asks for several points at a time.
+        SelfTestError: If what is computed differs from the user's file.
+        UnsupportedModelError: If the model cannot be run.
+    """
+    workers = bench.inputs.request.workers
+    if workers not in {None, 1}:
+        raise UsageError(
+            f"expected --workers 1 on {bench.device}, got {workers}: a GPU evaluates one "
+            "point at a time"
+        )
+    calibration = Calibration(chosen=base, reason="as recorded, or as asked")
+    if not settled:
+        calibration = fastest_on_gpu(bench, base, points)
+    try:
+        evaluator, choice = bench.fitting(calibration.chosen)
+    except (SelfTestError, UnsupportedModelError) as error:
+        if calibration.chosen == base:
+            raise
+        bench.observer.warning(f"what was fastest before does not work now ({error})")
+        evaluator, choice = bench.fitting(base)
+    return evaluator, replace(calibration, chosen=choice)
 
 
 def _threads(request: EvalRequest) -> int:

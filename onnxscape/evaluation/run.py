@@ -188,7 +188,7 @@ def _save_what_there_is(
     inputs: EvalInputs, plan: Plan | None, store: PointStore, path: Path
 ) -> None:
     results = store.results()
-    plan = plan or store.plan
+    plan = store.plan or plan  # it may have changed on the way
     if results and plan is not None:
         save_landscape(assembled(inputs, results, plan, provenance(inputs, None)), path)
 
@@ -222,6 +222,8 @@ def _evaluate(
         progress.add(row, column, metrics["loss"])
     engine = start_engine(inputs, recorded, observer, point_count(inputs) - len(found))
     clock.lap("self_test")
+    if recorded is not None and engine.plan != recorded:
+        sink.replan(engine.plan)
     if isinstance(sink, PointStore) and sink.spec is None:
         sink.begin(inputs.spec, engine.plan, provenance(inputs, engine))
         if replaced is not None:
@@ -245,7 +247,7 @@ def _evaluate(
 
     try:
         for points in schedule.rounds(progress):
-            engine = _finish(points, engine, sink, progress, tell, observer)
+            _finish(points, engine, sink, progress, tell, observer)
     except KeyboardInterrupt:
         raise EvaluationInterrupted(report(finished=False)) from None
     return report(finished=True)
@@ -258,7 +260,7 @@ def _finish(
     progress: Progress,
     tell: Callable[[Point, Mapping[str, float]], None],
     observer: Observer,
-) -> Engine:
+) -> None:
     """Evaluate all points of a round that are not there.
 
     Args:
@@ -268,27 +270,30 @@ def _finish(
         progress: Knows which are there.
         tell: Told of each point.
         observer: Told of what goes wrong without ending the run.
-
-    Returns:
-        The engine, or the one that took its place because memory ran short.
     """
+
+    def keep(point: Point, metrics: Mapping[str, float]) -> None:
+        sink.put(point, metrics)
+        progress.add(point.row, point.column, metrics["loss"])
+
     while True:
+        missing = progress.missing(points)
         try:
-            with contextlib.closing(engine.evaluate(progress.missing(points))) as evaluated:
+            with contextlib.closing(engine.evaluate(missing, keep)) as evaluated:
                 for point, metrics in evaluated:
-                    sink.put(point, metrics)
-                    progress.add(point.row, point.column, metrics["loss"])
+                    keep(point, metrics)
                     tell(point, metrics)
         except OutOfMemoryError as error:
-            # Others take memory of a shared GPU, too.
-            engine = engine.with_smaller_batch()
-            sink.replan(engine.plan)
-            observer.warning(
-                f"{error}: going on with batches of {engine.plan.batch}; the last bits of "
-                "new points may differ"
-            )
+            short = str(error)
         else:
-            return engine
+            return
+        # Others take memory of a shared GPU, too. (Here the error holds nothing any more.)
+        engine.shrink()
+        sink.replan(engine.plan)
+        observer.warning(
+            f"{short}: going on with batches of {engine.plan.batch}; the last bits of new "
+            "points may differ"
+        )
 
 
 class _Clock:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from onnxscape.errors import OutOfMemoryError
 from onnxscape.runtime.device_memory import free_memory
 from onnxscape.runtime.evaluator import (
     Collector,
@@ -20,7 +21,7 @@ from onnxscape.runtime.evaluator import (
     result_names,
     unless_stopped,
 )
-from onnxscape.runtime.sessions import run_bound
+from onnxscape.runtime.sessions import memory_errors_told, run_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -77,13 +78,21 @@ class BoundBatches:
             batch: Samples per batch.
             pad: Whether every batch must be full.
             captured: Whether each batch is a CUDA graph of its own.
+
+        Raises:
+            OutOfMemoryError: If that takes samples on the device for which there is no room.
         """
         self._reads = list(prepared.head.reads)
         # cuDNN plans anew whenever a shape changes: one shape for all batches on a GPU.
         cut = batches(samples, prepared, batch, pad=pad or device.kind == "cuda")
         # Rows that are there for the GPU's sake only are not handed out.
         self._rows = batch if pad else cut[0].count
-        staged = not captured and not _fits(cut, device)
+        staged = not _fits(cut, device)
+        if staged and captured:
+            raise OutOfMemoryError(
+                f"{device} has no room for all samples, which CUDA graphs need; use fewer "
+                "--samples, or --strategy resident"
+            )
         # A point that may be finished early is looked at after every batch.
         self._one_by_one = len(samples.prefixes) > 1
         waits = staged or self._one_by_one
@@ -98,18 +107,14 @@ class BoundBatches:
                     copies = {name: array.copy() for name, array in part.feeds.items()}
                     stages[part.rows] = {n: buffer(a, device) for n, a in copies.items()}
                 feeds = stages[part.rows]
-            options = ort.RunOptions()
-            if captured:
-                options.add_run_config_entry("gpu_graph_id", str(number + 1))
-            if number < len(cut) - 1 and not waits:
-                options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             self._parts.append(
                 _Part(
                     part,
                     session,
                     {**feeds, **shared},
                     _results(prepared, part.rows, device),
-                    options,
+                    graph=number + 1 if captured else None,
+                    waits=waits or number == len(cut) - 1,
                     staged=staged,
                 )
             )
@@ -141,10 +146,10 @@ class BoundBatches:
         for part in self._parts:
             yield part.results()
 
-    def run_first(self) -> None:
-        """Run the first batch alone, and wait for it."""
-        self._parts[0].run()
-        self._parts[0].results()
+    def run_first(self) -> Results:
+        """Return what the first batch gives, run alone and waited for."""
+        self._parts[0].run(wait=True)
+        return self._parts[0].results()
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return the model's own outputs that the heads read, for the first batch."""
@@ -164,24 +169,26 @@ class _Part:
         session: ort.InferenceSession,
         inputs: Buffers,
         results: Mapping[str, ort.OrtValue],
-        options: ort.RunOptions,
         *,
+        graph: int | None,
+        waits: bool,
         staged: bool,
     ) -> None:
         self.batch = batch
         self._session = session
         self._inputs = inputs
         self._results = results
-        self._options = options
+        self._rushed = _run_options(graph, rush=not waits)
+        self._waiting = _run_options(graph)
         self._staged = staged
         self._binding = self._bound()
         for name, value in results.items():
             self._binding.bind_ortvalue_output(name, value)
 
-    def run(self) -> None:
-        """Run the batch; on a GPU it may still be running afterwards."""
+    def run(self, *, wait: bool = False) -> None:
+        """Run the batch; on a GPU it may still be running afterwards, unless told to wait."""
         self._stage()
-        run_bound(self._session, self._binding, self._options)
+        run_bound(self._session, self._binding, self._waiting if wait else self._rushed)
 
     def results(self) -> Results:
         """Return the results, once the device has done all it was told to do."""
@@ -194,9 +201,7 @@ class _Part:
         binding = self._bound()
         for name in names:
             binding.bind_output(name, "cpu")
-        options = ort.RunOptions()
-        options.add_run_config_entry("gpu_graph_id", "-1")
-        run_bound(self._session, binding, options)
+        run_bound(self._session, binding, _run_options(-1))
         values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return values
 
@@ -256,12 +261,13 @@ class BoundEvaluator:
         Returns:
             Metric name to value.
         """
-        self._move(alpha, beta)
-        collector = Collector(self._prepared, self._samples, samples)
-        for results in self._runs.run(stop):
-            collector.add(*results)
-            if collector.enough:
-                break
+        with memory_errors_told():
+            self._move(alpha, beta)
+            collector = Collector(self._prepared, self._samples, samples)
+            for results in self._runs.run(stop):
+                collector.add(*results)
+                if collector.enough:
+                    break
         return collector.summary()
 
     def outputs(self, alpha: float, beta: float) -> Mapping[str, NDArray[Any]]:
@@ -274,8 +280,24 @@ class BoundEvaluator:
         Returns:
             Output name to values [batch, ...].
         """
-        self._move(alpha, beta)
-        return self._runs.outputs()
+        with memory_errors_told():
+            self._move(alpha, beta)
+            return self._runs.outputs()
+
+    def first_results(self, alpha: float, beta: float) -> list[NDArray[Any]]:
+        """Return what the heads give for the first batch, run as `evaluate` runs it.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+
+        Returns:
+            Of each result [samples, 1]; [1, 1] is the loss of the whole batch.
+        """
+        with memory_errors_told():
+            self._move(alpha, beta)
+            values, count, _ = self._runs.run_first()
+        return [value[:count].copy() for value in values]  # the next run writes there
 
     def estimate(self) -> float:
         """Return how many seconds one point is going to take.
@@ -283,9 +305,26 @@ class BoundEvaluator:
         Returns:
             The time of a change of weights and two batches, extrapolated.
         """
-        start = time.perf_counter()
-        self._move(0.0, 0.0)
-        return extrapolated(self._runs.run_first, start, len(self._runs))
+        with memory_errors_told():
+            start = time.perf_counter()
+            self._move(0.0, 0.0)
+            return extrapolated(self._runs.run_first, start, len(self._runs))
+
+
+def _run_options(graph: int | None, *, rush: bool = False) -> ort.RunOptions:
+    """Return options of a run.
+
+    Args:
+        graph: Number of the CUDA graph that is recorded or repeated, -1 for none; None where
+            there are none.
+        rush: Whether to come back before the device is done.
+    """
+    options = ort.RunOptions()
+    if graph is not None:
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+    if rush:
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
 
 
 def _results(prepared: PreparedModel, rows: int, device: Device) -> Buffers:

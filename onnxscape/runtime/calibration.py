@@ -162,7 +162,7 @@ def calibrate_cpu(
         return Calibration(
             chosen=base, reason=f"by rule: {why}", trials=(Trial(choice=base, seconds=first),)
         )
-    refusals = _other_bits(evaluator, base, choices)
+    refusals = other_bits(evaluator, base, choices)
     times: dict[Choice, float] = {}
     for _ in range(ROUNDS):
         for choice in choices:
@@ -248,10 +248,19 @@ def _trial(make: Callable[[Choice], PointEvaluator], choice: Choice) -> Trial:
     return Trial(choice=choice, seconds=seconds)
 
 
-def _other_bits(
+def other_bits(
     evaluator: ConstantSessions, base: Choice, choices: Sequence[Choice]
 ) -> Mapping[Choice, str]:
-    """Return the choices whose number of threads changes results, and what to say of them."""
+    """Return the choices whose number of threads changes a bit.
+
+    Args:
+        evaluator: Evaluates a point with any number of threads.
+        base: The choice to compare with.
+        choices: Others.
+
+    Returns:
+        Choice to what to say of it.
+    """
     expected = evaluator.with_threads(base.threads).outputs(*PERTURBED)
     refusals: dict[Choice, str] = {}
     for threads in {choice.threads for choice in choices} - {base.threads}:

@@ -14,6 +14,7 @@ import onnxruntime as ort
 from onnxscape.core.plan import Plan
 from onnxscape.errors import UsageError
 from onnxscape.runtime.devices import HEADS_APART
+from onnxscape.runtime.sessions import memory_errors_told
 from onnxscape.runtime.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -131,13 +132,14 @@ def make_evaluator(
         The evaluator.
     """
     make = STRATEGIES[plan.strategy]
-    return make(
-        prepared,
-        samples,
-        delta,
-        eta,
-        device=device,
-        batch=plan.batch,
-        threads=threads,
-        pad=pad,
-    )
+    with memory_errors_told():
+        return make(
+            prepared,
+            samples,
+            delta,
+            eta,
+            device=device,
+            batch=plan.batch,
+            threads=threads,
+            pad=pad,
+        )

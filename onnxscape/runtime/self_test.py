@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
+    from onnxscape.runtime.bound_batches import BoundEvaluator
     from onnxscape.runtime.evaluator import PointEvaluator
 
 TOLERANCE = 1e-4
@@ -52,6 +53,13 @@ _NARROW_ADVICE = (
     "use a more exact --precision (a float16 also reaches no further than 65504); if fp32 "
     "fails too, please report it with the model"
 )
+
+REPEATED = 1e-5
+"""Largest difference of a batch that is run again: cuDNN may add up in another order."""
+
+REPLAYED = 1e-2
+"""Largest difference of losses between batches of different sizes on one device: what far
+weights make of rounding, in half floats above all. Weights left behind show at once."""
 
 PERTURBED = (0.25, -0.125)
 """The point off the center: far enough that a weight left behind would show."""
@@ -133,6 +141,30 @@ def self_test(
     rounded = elsewhere and "quantized" in loosened
     looser = tolerance if halves or rounded else narrow
     _compare_all(ours(alpha, beta), expected, where, looser, advice)
+
+
+def replay_test(evaluator: BoundEvaluator, tested: BoundEvaluator) -> None:
+    """Compare an evaluator, run as it will be, with one on fewer samples that was tested.
+
+    A CUDA graph repeats what it recorded, so old weights would show only here: the first
+    batch is run at the perturbed point, at the center, and there again.
+
+    Args:
+        evaluator: What will compute the surface.
+        tested: The same on the first few samples; its self-test has passed.
+
+    Raises:
+        SelfTestError: If they differ.
+    """
+    where = f"at alpha = {PERTURBED[0]:g}, beta = {PERTURBED[1]:g}, in the batches of the run"
+    points = (PERTURBED, (0.0, 0.0), PERTURBED)
+    first, center, again = (evaluator.first_results(*point) for point in points)
+    for result, repeated in zip(first, again, strict=True):
+        compare(repeated, result, f"{where}, repeated", REPEATED)
+    for point, results in ((PERTURBED, first), ((0.0, 0.0), center)):
+        for ours, expected in zip(results, tested.first_results(*point), strict=True):
+            if len(ours) >= len(expected) > 1:  # else it is the loss of a whole batch
+                compare(ours[: len(expected)], expected, where, REPLAYED)
 
 
 def _compare_all(

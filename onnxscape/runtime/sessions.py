@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from onnxscape.errors import DeviceError, OutOfMemoryError, UnsupportedModelError
+from onnxscape.errors import (
+    DeviceError,
+    OnnxscapeError,
+    OutOfMemoryError,
+    UnsupportedModelError,
+)
 from onnxscape.runtime import openvino
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -154,6 +160,26 @@ def run_bound(
         raise UnsupportedModelError(f"the model fails: {first_line(error)}") from error
 
 
+@contextlib.contextmanager
+def memory_errors_told() -> Iterator[None]:
+    """Within it, what says that memory is short becomes an error of ours.
+
+    Copies between host and device fail in other ways than runs do.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutOfMemoryError: If memory was short.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OnnxscapeError):
+            _refuse_without_memory(error)
+        raise
+
+
 def _refuse_without_memory(error: Exception) -> None:
     """Pass on that memory is short, in our words, if that is what an error says.
 
@@ -173,7 +199,7 @@ def is_out_of_memory(error: Exception) -> bool:
     Args:
         error: What ONNX Runtime raised.
     """
-    return _NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The live store: every finished point is on the disk before the next one starts."""
+"""The live store: every finished point is on the disk as soon as it is put there."""
 
 from __future__ import annotations
 

@@ -9,12 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from onnxscape.errors import OutOfMemoryError, UsageError
+from onnxscape.core.plan import Plan
+from onnxscape.errors import OutOfMemoryError, SelfTestError, UsageError
+from onnxscape.evaluation import engine as engine_module
+from onnxscape.evaluation import run as run_module
 from onnxscape.evaluation.bench import Bench
 from onnxscape.evaluation.engine import Engine
 from onnxscape.evaluation.run import run_in_memory
 from onnxscape.runtime import calibration_cache
-from onnxscape.runtime.calibration import Choice
+from onnxscape.runtime.calibration import Calibration, Choice
 from onnxscape.runtime.strategies import STRATEGIES
 
 
@@ -87,8 +90,8 @@ def short_of_memory(monkeypatch):
     def limit(most):
         evaluate = Engine.evaluate
 
-        def evaluate_or_fail(engine, points):
-            for number, result in enumerate(evaluate(engine, points)):
+        def evaluate_or_fail(engine, points, keep=None):
+            for number, result in enumerate(evaluate(engine, points, keep)):
                 if engine.calibration.chosen.batch > most and number == 2:
                     raise OutOfMemoryError("not enough memory for such a batch")
                 yield result
@@ -165,3 +168,88 @@ def test_a_batch_that_does_not_fit_at_the_start_is_halved(recorder):
         "going on with 32",
         "going on with 16",
     ]
+
+
+class Large:
+    """An evaluator that must be gone before a smaller one is made."""
+
+    alive = 0
+
+    def __init__(self, *, fits):
+        assert Large.alive == 0, "the larger one is still there"
+        Large.alive += 1
+        self._fits = fits
+
+    def __del__(self):
+        Large.alive -= 1
+
+    def estimate(self):
+        if not self._fits:
+            raise OutOfMemoryError("full")
+        return 1.0
+
+
+def test_a_batch_that_does_not_fit_gives_its_memory_back_before_the_next_is_tried(recorder):
+    bench = bench_of()
+    bench.make = lambda choice: Large(fits=choice.batch <= 16)
+    bench.observer = recorder()
+    bench.half_of = lambda choice: Bench.half_of(bench, choice)
+    bench.fitting = lambda choice: Bench.fitting(bench, choice)
+    evaluator, choice = bench.fitting(CHOICE)
+    assert choice.batch == 16
+    plan = Plan(
+        provider="p", strategy="resident", batch=16, folded=False, runtime="r", machine="m"
+    )
+    engine = Engine(
+        evaluator, plan, None, 1, Calibration(chosen=choice, reason=""), 1.0, bench
+    )
+    del evaluator
+    engine.shrink()
+    assert (engine.plan.batch, engine.calibration.chosen.batch, Large.alive) == (8, 8, 1)
+
+
+def test_a_recorded_plan_that_memory_has_no_room_for_any_more_is_recorded_anew(
+    run, recorder, monkeypatch
+):
+    with pytest.raises(KeyboardInterrupt):
+        run(recorder(3), grid="5x5")
+    start = engine_module.start_engine
+
+    def smaller(*arguments):
+        engine = start(*arguments)
+        engine.plan = replace(engine.plan, batch=engine.plan.batch // 2)
+        return engine
+
+    monkeypatch.setattr(run_module, "start_engine", smaller)
+    with pytest.raises(KeyboardInterrupt):
+        run(recorder(3), grid="5x5")
+    monkeypatch.undo()
+    assert run(grid="5x5").landscape.plan.batch == 128
+
+
+def test_workers_are_refused_on_a_gpu():
+    bench = bench_of()
+    bench.inputs.request.workers = 2
+    with pytest.raises(
+        UsageError, match=r"expected --workers 1 on .*, got 2: a GPU evaluates"
+    ):
+        engine_module._on_gpu(bench, CHOICE, 100, settled=False)
+
+
+def test_a_remembered_choice_that_fails_gives_way_to_the_one_by_rule(recorder, monkeypatch):
+    other = replace(CHOICE, strategy="captured")
+    bench = bench_of()
+    bench.inputs.request.workers = None
+    bench.observer = recorder()
+
+    def fitting(choice):
+        if choice == other:
+            raise SelfTestError("outputs differ")
+        return "evaluator", choice
+
+    bench.fitting = fitting
+    found = Calibration(chosen=other, reason="the fastest when last tried")
+    monkeypatch.setattr(engine_module, "fastest_on_gpu", lambda *_: found)
+    evaluator, calibration = engine_module._on_gpu(bench, CHOICE, 100, settled=False)
+    assert (evaluator, calibration.chosen) == ("evaluator", CHOICE)
+    assert "does not work now (outputs differ)" in bench.observer.warnings[0]

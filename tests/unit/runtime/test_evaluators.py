@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from onnxscape.errors import UnsupportedModelError
+from onnxscape.errors import OutOfMemoryError, UnsupportedModelError
 from onnxscape.graph.heads import LABELS
 from onnxscape.graph.prepared import prepare
 from onnxscape.runtime import bound_batches
@@ -107,6 +107,8 @@ def test_a_model_freed_from_its_batch_takes_any(case, case_of, reference, fixed_
 def test_samples_beyond_a_gpus_memory_are_copied_batch_by_batch(
     case, pretend_gpu, monkeypatch, strategy, free
 ):
+    if free == 10_000 and strategy is STRATEGIES["captured"]:
+        return  # refused, see below
     monkeypatch.setattr(bound_batches, "free_memory", lambda _device: free)
     before = case.samples.inputs["input"].copy()
     evaluator = case.make(strategy, device=pretend_gpu)
@@ -134,6 +136,26 @@ def test_the_outputs_are_those_of_the_first_batch(case, strategy):
     assert outputs["logits"].shape == (5, 10)
     expected = large.outputs(0.5, 0.5)["logits"][:5]
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_cuda_graph_needs_all_samples_on_the_device(case, pretend_gpu, monkeypatch):
+    monkeypatch.setattr(bound_batches, "free_memory", lambda _device: 10_000)
+    with pytest.raises(OutOfMemoryError, match="fewer --samples, or --strategy resident"):
+        case.make(STRATEGIES["captured"], device=pretend_gpu)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA failure 2: out of memory"), MemoryError("no room")]
+)
+def test_memory_that_is_short_while_data_are_copied_is_told_as_such(case, monkeypatch, error):
+    evaluator = case.make(overriding_inputs)
+
+    def copy(_array):
+        raise error
+
+    monkeypatch.setattr(bound_batches.BoundBatches, "run", lambda *_: copy(None))
+    with pytest.raises(OutOfMemoryError, match="a smaller --batch-size"):
+        evaluator.evaluate(0.0, 0.0)
 
 
 @every

@@ -13,7 +13,14 @@ from onnxscape.graph.model_file import read_model
 from onnxscape.graph.prepared import analyse
 from onnxscape.runtime.constant_sessions import ConstantSessions
 from onnxscape.runtime.devices import find_device
-from onnxscape.runtime.self_test import FLOOR, NARROW, TOLERANCE, compare, self_test
+from onnxscape.runtime.self_test import (
+    FLOOR,
+    NARROW,
+    TOLERANCE,
+    compare,
+    replay_test,
+    self_test,
+)
 from onnxscape.runtime.strategies import STRATEGIES
 from onnxscape.runtime.user_model import UserModel
 
@@ -278,3 +285,23 @@ def test_a_file_in_training_mode_is_run_as_in_inference(reference):
         norm.output.extend([f"{norm.name}.mean", f"{norm.name}.var"])
     ours = UserModel(file=read_model(model), device=cpu, threads=1).outputs(x)["logits"]
     np.testing.assert_allclose(ours, truth, rtol=1e-6)
+
+
+class Stale:
+    """A bound evaluator that repeats what it gave first, like a CUDA graph of old weights."""
+
+    def __init__(self, evaluator):
+        self._evaluator = evaluator
+        self._first = None
+
+    def first_results(self, alpha, beta):
+        if self._first is None:
+            self._first = self._evaluator.first_results(alpha, beta)
+        return self._first
+
+
+def test_the_batches_of_the_run_are_tested_as_they_will_be_run(case):
+    few, many = (case.make(STRATEGIES["captured"], batch=n) for n in (32, 128))
+    replay_test(many, few)
+    with pytest.raises(SelfTestError, match="in the batches of the run"):
+        replay_test(Stale(many), few)

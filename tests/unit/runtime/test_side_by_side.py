@@ -95,3 +95,47 @@ def test_workers_do_not_change_a_bit(case):
     alone = dict(evaluate_points(evaluator, POINTS[:9]))
     assert dict(evaluate_points(evaluator, POINTS[:9], 3)) == alone
     assert dict(evaluate_points(evaluator.with_threads(2), POINTS[:9], 2)) == alone
+
+
+class InTurn:
+    """Finishes all points but the first at once; the first fails when it is told to."""
+
+    def __init__(self):
+        self.others = threading.Event()
+        self._finished = 0
+        self._lock = threading.Lock()
+
+    def evaluate(self, alpha, beta, _stop=None, samples=None):
+        point = POINTS[0]
+        if (alpha, beta) == (point.alpha, point.beta):
+            assert self.others.wait(10)
+            raise ArithmeticError("the first")
+        with self._lock:
+            self._finished += 1
+            if self._finished == 3:
+                self.others.set()
+        return {"loss": alpha}
+
+
+def test_what_was_finished_comes_before_the_failure():
+    results = evaluate_points(InTurn(), POINTS[:4], 4)
+    came = {next(results)[0] for _ in range(3)}
+    assert came == set(POINTS[1:4])
+    with pytest.raises(ArithmeticError):
+        next(results)
+
+
+def test_what_was_finished_when_the_iteration_is_left_is_kept():
+    gate = threading.Barrier(4, timeout=10)
+
+    class Together:
+        def evaluate(self, alpha, beta, _stop=None, samples=None):
+            gate.wait()
+            return {"loss": alpha + 10 * beta}
+
+    kept = {}
+    results = evaluate_points(Together(), POINTS[:4], 4, keep=kept.__setitem__)
+    first, _ = next(results)
+    results.close()
+    assert {first, *kept} == set(POINTS[:4])
+    assert all(m["loss"] == p.alpha + 10 * p.beta for p, m in kept.items())
