@@ -12,7 +12,9 @@ from onnxscape.runtime.calibration import (
     Choice,
     calibrate_cpu,
     calibrate_gpu,
+    cpu_choices,
     other_bits,
+    tried_on_gpu,
 )
 from onnxscape.runtime.calibration_cache import remembered
 from onnxscape.runtime.constant_sessions import ConstantSessions
@@ -217,12 +219,12 @@ def shared_out(
         return Calibration(chosen=base, reason="by rule: there is no other way")
     most = min(_room(bench.prepared), max(base.threads, 2))
     return remembered(
-        {
-            **bench.circumstances(base),
-            "points": min(points, max(base.threads, 2)),
-            "room": most,
-        },
+        bench.circumstances(base),
         lambda: calibrate_cpu(evaluator, base, points, most, overlapping=overlapping),
+        points=points,
+        possible=lambda tried: (
+            tried == cpu_choices(base, points, most, overlapping=overlapping)
+        ),
     )
 
 
@@ -252,6 +254,8 @@ def fastest_on_gpu(bench: Bench, base: Choice, points: int) -> Calibration:
     return remembered(
         bench.circumstances(base),
         lambda: calibrate_gpu(bench.make, base, points, samples, batch_is_free=free),
+        points=points,
+        possible=lambda tried: tried_on_gpu(tried, base, samples, batch_is_free=free),
     )
 
 

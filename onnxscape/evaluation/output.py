@@ -14,6 +14,7 @@ from onnxscape.errors import (
 )
 from onnxscape.evaluation.directions import write_directions
 from onnxscape.evaluation.objective import is_file
+from onnxscape.runtime.devices import provider_of
 from onnxscape.storage import check_writable, is_ours, load_directions, load_landscape
 
 if TYPE_CHECKING:
@@ -143,15 +144,16 @@ def refuse_other_choices(request: EvalRequest, plan: Plan | None) -> None:
         plan: The landscape's plan.
 
     Raises:
+        DeviceError: If there is no such device.
         SpecConflictError: If a choice contradicts the plan.
+        UsageError: If both a device and a provider are chosen.
     """
     if plan is None:
         return
-    kind = None if request.device == "auto" else request.device.split(":")[0].upper()
     asked = {
         "strategy": (request.strategy, plan.strategy),
         "batch": (request.batch_size, plan.batch),
-        "provider": (kind and f"{kind}ExecutionProvider", plan.provider),
+        "provider": (provider_of(request.device, request.provider), plan.provider),
     }
     wrong = [
         f"{name} ({recorded}, not {wanted})"

@@ -54,6 +54,7 @@ def narrowed(
 
     Numbers that count (sizes, positions, masks: what is made of whole numbers, and what only
     becomes whole numbers) are left as they are: a half counts to 2048, a bfloat16 to 256.
+    Layers of weights do not count, whether they move or not.
 
     Args:
         proto: The prepared model, heads included; it is not changed.
@@ -98,7 +99,9 @@ class _Decisions:
         self._half = schema_type(precision)
         self._precision = precision
         self._versions = {opset.domain: opset.version for opset in model.opset_import}
-        self._constants = {tensor.name for tensor in model.graph.initializer} - moved
+        tensors = model.graph.initializer
+        self._constants = {tensor.name for tensor in tensors} - moved
+        self._matrices = {t.name for t in tensors if sum(size > 1 for size in t.dims) > 1}
         self.types: Mapping[str, int] = value_types(model)
         nodes = model.graph.node
         kept = {value.name for value in model.graph.output} | set(_read_in_bodies(nodes))
@@ -139,12 +142,20 @@ class _Decisions:
             return _NOTHING
         names = set(floats.values())
         counts = names & self._of_whole or node.op_type == "Range"
-        if counts and names <= self._of_whole | self._constants:
+        if counts and not self._is_layer(node) and names <= self._of_whole | self._constants:
             self._of_whole |= set(self._floats(node.output).values())
             return _NOTHING
         if node.op_type in _OF_SHAPES and not names <= self._made_in_half:
             return _NOTHING
         return self._operands(node, schema, floats)
+
+    def _is_layer(self, node: onnx.NodeProto) -> bool:
+        """Return whether a node multiplies by a matrix of weights.
+
+        Behind pixels that are whole numbers it does not count. Positions times frequencies are
+        no layer: one of them is a vector.
+        """
+        return node.op_type in HEAVY and not self._matrices.isdisjoint(node.input)
 
     def _operands(
         self, node: onnx.NodeProto, schema: onnx.defs.OpSchema, floats: Mapping[int, str]

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxscape.errors import UnsupportedModelError
+from onnxscape.graph.half_kernels import computes_in_half
 from onnxscape.graph.heads.builder import PREFIX
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ HEAVY = frozenset(
     {"Conv", "ConvTranspose", "DeformConv", "Einsum", "Gemm", "GRU", "LSTM", "MatMul", "RNN"}
 )
 """Operators that take the time: without them in a narrow type nothing is gained."""
+
+_PRECISIONS = {"tensor(float16)": "fp16", "tensor(bfloat16)": "bf16"}
 
 _VETTED = """
 Abs 13; Acos 22; Acosh 22; Add 13 14; ArgMax 12 13; ArgMin 12 13; Asin 22; Asinh 22; Atan
@@ -143,12 +146,17 @@ def _own(nodes: Iterator[ir.Node]) -> Iterator[ir.Node]:
 
 
 def _first_with(op: str, version: int, half: str) -> int:
-    """Return the operator set from which a heavy operator takes a type; else the one given."""
+    """Return the operator set from which a heavy operator is computed in a type.
+
+    The one given for all others, and for those that are computed in float32 whatever they may
+    take.
+    """
     if op not in HEAVY:
         return version
     for candidate in (version, *_versions(op, version, NEWEST)):
         schema = onnx.defs.get_schema(op, candidate)
-        if half in schema.inputs[0].types:
+        computed = computes_in_half(op, _PRECISIONS[half], schema.since_version)
+        if computed and half in schema.inputs[0].types:
             return candidate
     return version
 

@@ -126,6 +126,45 @@ def splits(threads: int, points: int, most: int) -> Iterator[tuple[int, int]]:
         workers = threads if workers < threads < 2 * workers else 2 * workers
 
 
+def cpu_choices(
+    base: Choice, points: int, most: int, *, overlapping: bool = False
+) -> list[Choice]:
+    """Return the ways to evaluate points at once.
+
+    Args:
+        base: One worker with all threads.
+        points: Points to evaluate.
+        most: Most workers that memory has room for.
+        overlapping: Whether two workers with all threads each are one.
+
+    Returns:
+        The ways, `base` first.
+    """
+    choices = [
+        replace(base, workers=workers, threads=each)
+        for workers, each in splits(base.threads, points, most)
+    ]
+    if overlapping and min(points, most) > 1:
+        choices.append(replace(base, workers=2))
+    return choices
+
+
+def fastest(trials: Sequence[Trial], points: int) -> Choice | None:
+    """Return the choice that is done first with all points; None if none can be used.
+
+    Args:
+        trials: What was tried.
+        points: Points to evaluate; the last of them may leave workers without any.
+    """
+
+    def seconds(trial: Trial) -> float:
+        workers = trial.choice.workers
+        return trial.seconds * workers * math.ceil(points / workers)
+
+    usable = [trial for trial in trials if not trial.refusal]
+    return min(usable, key=seconds).choice if usable else None
+
+
 def calibrate_cpu(
     evaluator: ConstantSessions,
     base: Choice,
@@ -147,12 +186,7 @@ def calibrate_cpu(
     Returns:
         The fastest choice; `base` if the run is too short to find out.
     """
-    choices = [
-        Choice(strategy=base.strategy, batch=base.batch, workers=workers, threads=each)
-        for workers, each in splits(base.threads, points, most)
-    ]
-    if overlapping and min(points, most) > 1:
-        choices.append(replace(base, workers=2))
+    choices = cpu_choices(base, points, most, overlapping=overlapping)
     start = time.perf_counter()
     first = evaluator.with_threads(base.threads).estimate()
     whole = points * first
@@ -173,8 +207,7 @@ def calibrate_cpu(
         Trial(choice=c, seconds=times.get(c, math.nan), refusal=refusals.get(c, ""))
         for c in choices
     )
-    # The last points may leave workers without any.
-    chosen = min(times, key=lambda c: times[c] * c.workers * math.ceil(points / c.workers))
+    chosen = fastest(trials, points) or base
     return Calibration(chosen=chosen, reason="the fastest", trials=trials)
 
 
@@ -196,6 +229,30 @@ def gpu_choices(base: Choice, samples: int, *, batch_is_free: bool) -> Iterator[
                 yield replace(base, batch=batch)
     for strategy in ("captured", "in-graph", "overriding"):
         yield replace(base, strategy=strategy)
+
+
+def tried_on_gpu(
+    choices: Sequence[Choice], base: Choice, samples: int, *, batch_is_free: bool
+) -> bool:
+    """Return whether `calibrate_gpu` may have tried these choices.
+
+    Args:
+        choices: The choices, in order.
+        base: The choice by rule.
+        samples: Samples of a point.
+        batch_is_free: Whether other batches may be tried.
+    """
+    own = [base, *gpu_choices(base, samples, batch_is_free=batch_is_free)]
+    batches = {choice.batch for choice in own}
+    return len(choices) == len(own) and all(
+        found == expected
+        or (
+            expected.strategy != base.strategy
+            and found.batch in batches
+            and replace(found, batch=expected.batch) == expected
+        )
+        for found, expected in zip(choices, own, strict=True)
+    )
 
 
 def calibrate_gpu(
@@ -226,17 +283,15 @@ def calibrate_gpu(
         return Calibration(
             chosen=base, reason="by rule: the run is too short to try", trials=tuple(trials)
         )
-    best = trials[0]
     for candidate in gpu_choices(base, samples, batch_is_free=batch_is_free):
+        best = fastest(trials, points) or base
         other = candidate.strategy != base.strategy
-        choice = replace(candidate, batch=best.choice.batch) if other else candidate
-        trial = _trial(make, choice)
-        trials.append(trial)
-        if not trial.seconds >= best.seconds and not trial.refusal:
-            best = trial
-    if best.refusal:
+        choice = replace(candidate, batch=best.batch) if other else candidate
+        trials.append(_trial(make, choice))
+    chosen = fastest(trials, points)
+    if chosen is None:
         make(base)  # raises what it said
-    return Calibration(chosen=best.choice, reason="the fastest", trials=tuple(trials))
+    return Calibration(chosen=chosen or base, reason="the fastest", trials=tuple(trials))
 
 
 def _trial(make: Callable[[Choice], PointEvaluator], choice: Choice) -> Trial:

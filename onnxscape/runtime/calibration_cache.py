@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ import platformdirs
 
 from onnxscape.errors import OnnxscapeError
 from onnxscape.files.atomic import write_atomically
-from onnxscape.runtime.calibration import Calibration, Choice, Trial
+from onnxscape.runtime.calibration import Calibration, Choice, Trial, fastest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 MOST = 200
 """Calibrations kept; the oldest go first."""
+
+OLDEST = 30 * 24 * 3600.0
+"""Seconds after which a calibration counts no more: machines change."""
 
 _MAX_BYTES = 2**22
 
@@ -34,32 +38,43 @@ def cache_file() -> Path:
 def remembered(
     circumstances: Mapping[str, Any],
     calibrate: Callable[[], Calibration],
+    *,
+    points: int,
+    possible: Callable[[Sequence[Choice]], bool],
     path: Path | None = None,
 ) -> Calibration:
-    """Return what calibration found under the same circumstances, or let it find out.
+    """Return the fastest of what was tried under the same circumstances, or let it be tried.
 
-    A cache that cannot be read or written is as good as none.
+    A cache that cannot be read or written is as good as none; so is what was kept if it is old
+    or not what would be tried now.
 
     Args:
-        circumstances: All that the answer depends on; plain JSON values.
-        calibrate: Finds out.
+        circumstances: All that the times depend on; plain JSON values.
+        calibrate: Tries.
+        points: Points to evaluate.
+        possible: Whether these choices, in this order, would be tried now.
         path: The cache; None for the user's.
 
     Returns:
-        The calibration; only what was tried is kept.
+        The calibration; it is kept if more than one choice was tried.
     """
     path = path or cache_file()
     key = hashlib.sha256(json.dumps(circumstances, sort_keys=True).encode()).hexdigest()
-    kept = _read(path)
-    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        return _from_json(kept[key])
+    kept = _trials(_read(path).get(key))
+    if possible([trial.choice for trial in kept]):
+        chosen = fastest(kept, points)
+        if chosen is not None:
+            return Calibration(
+                chosen=chosen, reason="the fastest when last tried", trials=kept
+            )
     found = calibrate()
     if len(found.trials) > 1:
-        # Read again: another process may have written meanwhile.
-        newest = list((_read(path) | {key: _to_json(found)}).items())[-MOST:]
+        newest = _read(path)  # again: another process may have written meanwhile
+        newest.pop(key, None)
+        newest[key] = _to_json(found.trials)
         with contextlib.suppress(OnnxscapeError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(dict(newest)).encode())
+            write_atomically(path, json.dumps(dict(list(newest.items())[-MOST:])).encode())
     return found
 
 
@@ -73,42 +88,44 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _to_json(calibration: Calibration) -> dict[str, Any]:
+def _to_json(trials: Sequence[Trial]) -> dict[str, Any]:
     return {
-        "chosen": dataclasses.asdict(calibration.chosen),
+        "time": time.time(),
         "trials": [
             {
                 "choice": dataclasses.asdict(trial.choice),
-                "seconds": None if math.isnan(trial.seconds) else trial.seconds,
+                "seconds": None if trial.refusal else trial.seconds,
                 "refusal": trial.refusal,
             }
-            for trial in calibration.trials
+            for trial in trials
         ],
     }
 
 
-def _from_json(values: Mapping[str, Any]) -> Calibration:
-    """Return what `_to_json` wrote.
+def _trials(values: Any) -> tuple[Trial, ...]:
+    """Return what `_to_json` was given; nothing if it is too old, or makes no sense."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+        if 0 <= time.time() - values["time"] <= OLDEST:
+            return tuple(_trial(**trial) for trial in values["trials"])
+    return ()
+
+
+def _trial(choice: Mapping[str, Any], seconds: float | None, refusal: str) -> Trial:
+    """Return a trial that was read.
 
     Raises:
-        ValueError: If a value makes no sense.
+        ValueError: If it has neither a time nor a refusal, or both, or numbers that are none.
     """
-    trials = tuple(
-        Trial(
-            choice=_choice(trial["choice"]),
-            seconds=math.nan if trial["seconds"] is None else float(trial["seconds"]),
-            refusal=str(trial["refusal"]),
-        )
-        for trial in values["trials"]
-    )
-    return Calibration(
-        chosen=_choice(values["chosen"]), reason="the fastest when last tried", trials=trials
-    )
-
-
-def _choice(values: Mapping[str, Any]) -> Choice:
-    choice = Choice(**values)
-    numbers = (choice.batch, choice.workers, choice.threads)
-    if not all(type(number) is int and 0 < number < 2**31 for number in numbers):
-        raise ValueError("no choice")
-    return choice
+    tried = Choice(**choice)
+    numbers = (tried.batch, tried.workers, tried.threads)
+    refused = seconds is None
+    if (
+        any(type(number) is not int for number in numbers)
+        or not isinstance(refusal, str)
+        or bool(refusal) != refused
+    ):
+        raise ValueError("no trial")
+    time_taken = math.nan if seconds is None else float(seconds)
+    if not refused and not 0 < time_taken < math.inf:
+        raise ValueError("no time")
+    return Trial(choice=tried, seconds=time_taken, refusal=refusal)

@@ -137,31 +137,59 @@ def find_device(
         DeviceError: If it is not there, not usable, or does not compute in the precision.
         UsageError: If both a device and a provider are named.
     """
+    kind, index = _asked(wanted, provider)
+    if provider is not None:
+        return _in_precision(_of_provider(provider), precision)
+    if kind == "cpu":
+        return _in_precision(_cpu(), precision)
+    if kind == "openvino":
+        openvino.processors()
+        return _in_precision(Device("openvino", 0, _processor()), precision)
+    gpus = _driver_gpus()
+    problem = _cuda_problem(index, gpus)
+    if problem is None:
+        return _in_precision(Device("cuda", index, gpus[index]), precision)
+    if kind == "auto":
+        return _in_precision(_cpu(), precision, f", since {problem}")
+    raise DeviceError(f"--device {wanted} cannot be used: {problem}; or use --device cpu")
+
+
+def provider_of(wanted: str = "auto", provider: str | None = None) -> str | None:
+    """Return ONNX Runtime's name of what is asked for, whether it is there or not.
+
+    Args:
+        wanted: A device as `find_device` takes it.
+        provider: Name of a provider, instead of a device.
+
+    Returns:
+        The name, as a plan records it; None if any will do.
+
+    Raises:
+        DeviceError: If there is no such device.
+        UsageError: If both a device and a provider are named.
+    """
+    kind, _ = _asked(wanted, provider)
+    return provider or _PROVIDERS.get(kind)
+
+
+def _asked(wanted: str, provider: str | None) -> tuple[str, int]:
+    """Return the kind of device that is asked for, or `auto`, and which of several.
+
+    Raises:
+        DeviceError: If there is no such device.
+        UsageError: If both a device and a provider are named.
+    """
     match = re.fullmatch(r"auto|cpu|openvino|cuda(?::(\d{1,3}))?", wanted)
     if match is None:
         raise DeviceError(
             f"expected --device auto, cpu, openvino, cuda or cuda:N, got {wanted!r}"
         )
-    if provider is not None:
-        if wanted != "auto":
-            raise UsageError(
-                f"expected --device or --provider, got --device {wanted} and --provider "
-                f"{provider}; leave one out"
-            )
-        return _in_precision(_of_provider(provider), precision)
-    if wanted == "cpu":
-        return _in_precision(_cpu(), precision)
-    if wanted == "openvino":
-        openvino.processors()
-        return _in_precision(Device("openvino", 0, _processor()), precision)
-    index = int(match.group(1) or 0)
-    gpus = _driver_gpus()
-    problem = _cuda_problem(index, gpus)
-    if problem is None:
-        return _in_precision(Device("cuda", index, gpus[index]), precision)
-    if wanted == "auto":
-        return _in_precision(_cpu(), precision, f", since {problem}")
-    raise DeviceError(f"--device {wanted} cannot be used: {problem}; or use --device cpu")
+    if provider is not None and wanted != "auto":
+        raise UsageError(
+            f"expected --device or --provider, got --device {wanted} and --provider "
+            f"{provider}; leave one out"
+        )
+    return wanted.partition(":")[0], int(match[1] or 0)
 
 
 def device_of(provider: str) -> tuple[str, str | None]:

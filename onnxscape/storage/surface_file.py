@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxscape.core.landscape import Landscape
+from onnxscape.core.samples import SUBSET
 from onnxscape.errors import OutputError, SurfaceFileError, UsageError
 from onnxscape.files.atomic import write_atomically
 from onnxscape.files.guarded_hdf5 import UntrustedHdf5, open_untrusted
@@ -231,7 +232,7 @@ def _read(source: UntrustedHdf5) -> Landscape:
             surfaces[name] = values.astype(np.float64, copy=False)
     if "loss" not in surfaces:
         source.refuse("a surface file needs the array 'loss', which is missing")
-    return Landscape(
+    landscape = Landscape(
         grid=grid,
         surfaces=surfaces,
         evaluated=evaluated.astype(np.bool_),
@@ -241,6 +242,34 @@ def _read(source: UntrustedHdf5) -> Landscape:
         provenance=provenance,
         interpolation=interpolation_from_json(texts["interpolation"], source.path),
     )
+    _check_interpolated(source, landscape)
+    return landscape
+
+
+def _check_interpolated(source: UntrustedHdf5, landscape: Landscape) -> None:
+    """Refuse a file whose points were not interpolated as it says.
+
+    Raises:
+        SurfaceFileError: If their number is another, or one has no loss.
+    """
+    if landscape.interpolation is None:
+        return
+    claimed, others = landscape.interpolation.interpolated, ~landscape.evaluated
+    missing = others & np.isnan(landscape.loss)
+    on_few = landscape.surfaces.get(SUBSET + "loss")
+    if on_few is not None:
+        missing &= ~np.isnan(on_few)  # a loss that is NaN on few samples is estimated as NaN
+    advice = "the file was changed or is damaged; compute it anew with --restart"
+    if others.sum() != claimed:
+        source.refuse(
+            f"the attribute 'interpolation' needs {claimed} points that were not evaluated, "
+            f"the array 'evaluated' has {others.sum()}; {advice}"
+        )
+    if missing.any():
+        source.refuse(
+            f"the array 'loss' needs a value at all {claimed} interpolated points, "
+            f"{missing.sum()} of them are NaN; {advice}"
+        )
 
 
 def _on_grid(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
 
 from onnxscape import load
+from onnxscape.core.plan import Plan
 from onnxscape.errors import (
     OutputError,
     SpecConflictError,
@@ -14,6 +18,7 @@ from onnxscape.errors import (
     SurfaceFileError,
     UsageError,
 )
+from onnxscape.evaluation.output import refuse_other_choices
 from onnxscape.evaluation.report import EvaluationInterrupted
 from onnxscape.evaluation.run import run_in_memory
 from onnxscape.storage import PointStore
@@ -227,6 +232,30 @@ def test_an_explicit_choice_against_the_recorded_plan_is_refused(
     with pytest.raises(SpecConflictError, match=f"another plan: {named}.*--restart"):
         run(**other)
     assert run(**explicit).reused == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "recorded", "fits"),
+    [
+        ({}, "OpenVINOExecutionProvider", True),
+        ({"device": "openvino"}, "OpenVINOExecutionProvider", True),
+        ({"device": "cpu"}, "OpenVINOExecutionProvider", False),
+        ({"device": "cuda:1"}, "CUDAExecutionProvider", True),
+        ({"provider": "XnnpackExecutionProvider"}, "XnnpackExecutionProvider", True),
+        ({"provider": "XnnpackExecutionProvider"}, "CPUExecutionProvider", False),
+    ],
+)
+def test_a_finished_surface_is_compared_by_the_provider_that_is_asked_for(
+    request_of, asked, recorded, fits
+):
+    plan = Plan(
+        provider=recorded, strategy="constant", batch=40, folded=True, runtime="", machine=""
+    )
+    expected = contextlib.nullcontext()
+    if not fits:
+        expected = pytest.raises(SpecConflictError, match=rf"provider \({recorded}, not ")
+    with expected:
+        refuse_other_choices(dataclasses.replace(request_of(), **asked), plan)
 
 
 def test_the_recorded_plan_is_used_again_without_its_flags(run, interrupted, whole):

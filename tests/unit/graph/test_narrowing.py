@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxscape.graph.heads.builder import LABELS, PREFIX
-from onnxscape.graph.narrowing import HALF_TYPES
+from onnxscape.graph.narrowing import HALF_TYPES, narrowed
 
 ROOT = Path(__file__).parents[3]
 FIXTURES = ROOT / "tests" / "exporters" / "models"
@@ -181,6 +181,41 @@ def test_positions_are_counted_in_float32(analysed, run_prepared, make_model):
         analysed(model).prepared(loss="mse", precision="fp16"), feeds, labels
     )
     np.testing.assert_allclose(halves, exact, atol=1e-2)
+
+
+@pytest.mark.parametrize("moved", [["w1", "w2"], ["w2"]])
+def test_layers_behind_whole_numbers_are_in_half_whatever_moves(make_model, moved):
+    model = make_model(
+        [
+            node("Cast", ["pixels"], "x", to=TensorProto.FLOAT),
+            node("Conv", ["x", "w1"], "a"),
+            node("Relu", ["a"], "b"),
+            node("Conv", ["b", "w2"], "y"),
+        ],
+        {"pixels": ["n", 3, 8, 8]},
+        {"y": ["n", 4, 4, 4]},
+        {"w1": tensor(4, 3, 3, 3), "w2": tensor(4, 4, 3, 3)},
+        types={"pixels": TensorProto.UINT8},
+    )
+    narrow = narrowed(model, "fp16", set(moved))
+    assert inputs_of(narrow, "Conv") == inputs_of(narrow, "Relu") == {FLOAT16}
+
+
+def test_positions_times_frequencies_stay_float32(make_model):
+    model = make_model(
+        [
+            node("Cast", ["ids"], "positions", to=TensorProto.FLOAT),
+            node("MatMul", ["positions", "frequencies"], "angles"),
+            node("Sin", ["angles"], "s"),
+            node("MatMul", ["s", "w"], "y"),
+        ],
+        {"ids": ["n", 1]},
+        {"y": ["n", 2]},
+        {"frequencies": tensor(1, 4), "w": tensor(4, 2)},
+        types={"ids": TensorProto.INT64},
+    )
+    narrow = narrowed(model, "fp16", {"w"})
+    assert inputs_of(narrow, "Sin") == {TensorProto.FLOAT}
 
 
 def test_floats_that_only_become_whole_numbers_stay_float32(analysed, make_model):

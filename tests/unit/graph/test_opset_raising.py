@@ -50,7 +50,6 @@ def test_vetted_versions_take_and_give_what_those_before_them_did(name):
         "models/digits_cnn.onnx",
         "models/resnet20_cifar10.onnx",
         "tests/exporters/models/cnn_torch_legacy_opset11.onnx",
-        "tests/exporters/models/lstm_torch_legacy_nofolding.onnx",
     ],
 )
 def test_a_raised_model_computes_the_same_bits(path, run_model):
@@ -109,6 +108,22 @@ def test_an_operator_that_changed_more_is_refused_with_what_to_do(make_model):
     ):
         raise_opset(model, BFLOAT16)
     assert model.opset_imports[""] == 12
+
+
+def test_an_operator_that_is_computed_in_float32_anyway_needs_no_newer_set(make_model):
+    model = make_model(
+        [
+            helper.make_node("ConvTranspose", ["x", "w"], ["c"]),
+            helper.make_node("Softmax", ["c"], ["y"]),
+        ],
+        {"x": ["n", 2, 5, 5]},
+        {"y": None},
+        {"w": np.ones((2, 3, 3, 3), np.float32)},
+    )
+    model.opset_import[0].version = 12
+    kept = ir.from_proto(model)
+    raise_opset(kept, BFLOAT16)
+    assert kept.opset_imports[""] == 12
 
 
 def test_a_pool_that_rounds_its_size_up_is_refused(make_model):

@@ -18,9 +18,11 @@ from onnxscape.runtime.calibration import (
     Trial,
     calibrate_cpu,
     calibrate_gpu,
+    fastest,
     splits,
+    tried_on_gpu,
 )
-from onnxscape.runtime.calibration_cache import remembered
+from onnxscape.runtime.calibration_cache import OLDEST, remembered
 
 BASE = Choice(strategy="constant", batch=64, threads=4)
 GPU = Choice(strategy="resident", batch=64, threads=1)
@@ -197,49 +199,115 @@ def never():
     raise AssertionError("was tried again")
 
 
+def recalled(circumstances, calibrate, path, *, points=100, choices=None):
+    if choices is None:
+        choices = [trial.choice for trial in FOUND.trials]
+    return remembered(
+        circumstances, calibrate, points=points, possible=lambda c: c == choices, path=path
+    )
+
+
 def test_what_was_found_is_remembered_under_the_same_circumstances(cache):
-    assert remembered({"model": "a"}, lambda: FOUND, cache) == FOUND
-    again = remembered({"model": "a"}, never, cache)
+    assert recalled({"model": "a"}, lambda: FOUND, cache) == FOUND
+    again = recalled({"model": "a"}, never, cache)
     assert (again.chosen, again.seconds) == (BASE, 0.25)
     assert again.trials[1].refusal == "other bits"
-    other = replace(FOUND, chosen=replace(BASE, workers=2))
-    assert remembered({"model": "b"}, lambda: other, cache) == other
+    other = replace(FOUND, reason="another model")
+    assert recalled({"model": "b"}, lambda: other, cache) == other
 
 
-def test_what_was_not_tried_is_not_remembered(cache):
+def test_what_was_not_tried_is_not_recalled(cache):
     rule = Calibration(chosen=BASE, reason="by rule", trials=FOUND.trials[:1])
-    remembered({}, lambda: rule, cache)
+    recalled({}, lambda: rule, cache)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"KEY": 3}', b'{"KEY": {"chosen": {}}}'],
+    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"KEY": 3}', b'{"KEY": {"trials": []}}'],
 )
 def test_a_broken_cache_is_as_good_as_none(cache, content):
-    remembered({}, lambda: FOUND, cache)
+    recalled({}, lambda: FOUND, cache)
     (key,) = json.loads(cache.read_bytes())
     cache.write_bytes(content.replace(b"KEY", key.encode()))
-    assert remembered({}, lambda: FOUND, cache) == FOUND
-    assert remembered({}, never, cache).chosen == BASE
+    assert recalled({}, lambda: FOUND, cache) == FOUND
+    assert recalled({}, never, cache).chosen == BASE
 
 
-def test_a_choice_that_makes_no_sense_is_tried_again(cache):
-    remembered({}, lambda: FOUND, cache)
-    cache.write_text(cache.read_text().replace('"workers": 1', '"workers": -1'))
-    assert remembered({}, lambda: FOUND, cache) is FOUND
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"workers": 1', '"workers": -1'),
+        ('"workers": 2', '"workers": 2000000000'),
+        ('"threads": 4', '"threads": 2000000000'),
+        ('"batch": 64', '"batch": 64.0'),
+        ('"workers": 1', '"workers": true'),
+        ('"constant"', '"unheard of"'),
+        ('"constant"', '["constant"]'),
+        ('"seconds": 0.25', '"seconds": 0'),
+        ('"seconds": 0.25', '"seconds": NaN'),
+        ('"seconds": 0.25', '"seconds": null'),
+        ('"seconds": 0.25, "refusal": ""', '"seconds": null, "refusal": "other bits"'),
+        ('"refusal": "other bits"', '"refusal": ""'),
+        ('"time": ', '"time": 9'),
+        ('"time": ', '"time": -'),
+        ('"time": ', '"time": "", "then": '),
+    ],
+)
+def test_what_would_not_be_tried_now_is_tried_again(cache, old, new):
+    recalled({}, lambda: FOUND, cache)
+    assert old in cache.read_text()
+    cache.write_text(cache.read_text().replace(old, new))
+    assert recalled({}, lambda: FOUND, cache) is FOUND
+
+
+def test_what_was_tried_long_ago_is_tried_again(cache, monkeypatch):
+    recalled({}, lambda: FOUND, cache)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + OLDEST - 60)
+    recalled({}, never, cache)
+    monkeypatch.setattr(time, "time", lambda: now + OLDEST + 60)
+    assert recalled({}, lambda: FOUND, cache) is FOUND
+
+
+def test_the_fastest_is_chosen_anew_for_the_points_there_are(cache):
+    two, four = (replace(BASE, workers=n, threads=4 // n) for n in (2, 4))
+    trials = tuple(
+        Trial(choice=c, seconds=s) for c, s in ((BASE, 1.0), (two, 0.7), (four, 0.5))
+    )
+    found = Calibration(chosen=four, reason="the fastest", trials=trials)
+    choices = [BASE, two, four]
+    recalled({}, lambda: found, cache, choices=choices)
+    for points, chosen in ((1, BASE), (2, two), (4, four), (6, four), (1001, four)):
+        assert fastest(trials, points) == chosen
+        again = recalled({}, never, cache, points=points, choices=choices)
+        assert (again.chosen, again.trials) == (chosen, trials)
+
+
+def test_only_what_a_gpu_may_have_tried_is_believed():
+    tried = [replace(GPU, batch=batch) for batch in (64, 32, 128)]
+    tried += [
+        replace(GPU, strategy=name, batch=128)
+        for name in ("captured", "in-graph", "overriding")
+    ]
+    assert tried_on_gpu(tried, GPU, 1000, batch_is_free=True)
+    assert not tried_on_gpu(tried, GPU, 1000, batch_is_free=False)
+    assert not tried_on_gpu(tried[:-1], GPU, 1000, batch_is_free=True)
+    for changes in ({"batch": 256}, {"threads": 2}, {"workers": 2}, {"strategy": "other"}):
+        wrong = [*tried[:-1], replace(tried[-1], **changes)]
+        assert not tried_on_gpu(wrong, GPU, 1000, batch_is_free=True)
 
 
 def test_a_cache_that_cannot_be_written_is_as_good_as_none(tmp_path):
     file = tmp_path / "file"
     file.touch()
-    assert remembered({}, lambda: FOUND, file / "calibration.json") is FOUND
+    assert recalled({}, lambda: FOUND, file / "calibration.json") is FOUND
 
 
 def test_only_the_newest_are_kept(cache, monkeypatch):
     monkeypatch.setattr("onnxscape.runtime.calibration_cache.MOST", 2)
     for number in range(4):
-        remembered({"n": number}, lambda: FOUND, cache)
-    remembered({"n": 3}, never, cache)
+        recalled({"n": number}, lambda: FOUND, cache)
+    recalled({"n": 3}, never, cache)
     with pytest.raises(AssertionError):
-        remembered({"n": 0}, never, cache)
+        recalled({"n": 0}, never, cache)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxscape.core.grid import Axis, Grid
+from onnxscape.core.interpolation import Interpolation
 from onnxscape.core.landscape import Landscape
 from onnxscape.errors import StorageError, SurfaceFileError, UsageError
 from onnxscape.storage import load_landscape, save_landscape
@@ -44,6 +45,48 @@ def test_a_landscape_comes_back_whole(tmp_path: Path, landscape: Landscape) -> N
     assert set(found.surfaces) == {"loss", "accuracy", "loss_stderr"}
     for name, values in landscape.surfaces.items():
         assert same_bits(found.surfaces[name], values)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "loss", "said"),
+    [
+        (2, 1.0, r"needs 2 points that were not evaluated, .* has 1.*--restart"),
+        (1, np.nan, r"'loss' needs a value at all 1 interpolated points, 1 of .*--restart"),
+    ],
+)
+def test_interpolated_points_are_as_many_as_said_and_have_a_loss(
+    tmp_path: Path, landscape: Landscape, claimed: int, loss: float, said: str
+) -> None:
+    record = Interpolation(
+        method="adaptive",
+        scale="linear",
+        tolerance=0.05,
+        floor=1e-3,
+        evaluated=14,
+        interpolated=1,
+        held_out=1,
+        largest_error=0.01,
+        errors={},
+        rounds=1,
+    )
+    values = np.where(landscape.evaluated, landscape.loss, 1.0)
+    whole = replace(
+        landscape, surfaces={**landscape.surfaces, "loss": values}, interpolation=record
+    )
+    path = tmp_path / "s.h5"
+    save_landscape(whole, path)
+    assert load_landscape(path).complete
+    values = np.where(landscape.evaluated, landscape.loss, loss)
+    save_landscape(
+        replace(
+            whole,
+            surfaces={**landscape.surfaces, "loss": values},
+            interpolation=replace(record, interpolated=claimed),
+        ),
+        path,
+    )
+    with pytest.raises(SurfaceFileError, match=said):
+        load_landscape(path)
 
 
 axes = st.builds(
