@@ -110,7 +110,7 @@ def _trials(values: Any) -> tuple[Trial, ...]:
     return ()
 
 
-def _trial(choice: Mapping[str, Any], seconds: float | None, refusal: str) -> Trial:
+def _trial(choice: Mapping[str, Any], seconds: Any, refusal: Any) -> Trial:
     """Return a trial that was read.
 
     Raises:
