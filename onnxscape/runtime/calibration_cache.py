@@ -118,14 +118,10 @@ def _trial(choice: Mapping[str, Any], seconds: Any, refusal: Any) -> Trial:
     """
     tried = Choice(**choice)
     numbers = (tried.batch, tried.workers, tried.threads)
-    refused = seconds is None
-    if (
-        any(type(number) is not int for number in numbers)
-        or not isinstance(refusal, str)
-        or bool(refusal) != refused
-    ):
-        raise ValueError("no trial")
-    time_taken = math.nan if seconds is None else float(seconds)
-    if not refused and not 0 < time_taken < math.inf:
+    if any(type(number) is not int for number in numbers) or not isinstance(refusal, str):
+        raise ValueError("no choice")
+    if seconds is None and refusal:
+        return Trial(choice=tried, seconds=math.nan, refusal=refusal)
+    if refusal or not 0 < float(seconds) < math.inf:
         raise ValueError("no time")
-    return Trial(choice=tried, seconds=time_taken, refusal=refusal)
+    return Trial(choice=tried, seconds=float(seconds))
