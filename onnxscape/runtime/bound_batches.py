@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel
     from onnxscape.runtime.devices import Device
-    from onnxscape.runtime.evaluator import Batch
+    from onnxscape.runtime.evaluator import Batch, WeightPath
 
     Buffers = Mapping[str, ort.OrtValue]
     Results = tuple[list[NDArray[Any]], int, int]
@@ -216,6 +216,36 @@ class _Part:
         for name, value in self._inputs.items():
             binding.bind_ortvalue_input(name, value)
         return binding
+
+
+class HostWeights:
+    """Weights that the host computes and writes into buffers on the device.
+
+    Attributes:
+        buffers: Tensor to its buffer.
+    """
+
+    def __init__(self, path: WeightPath, device: Device) -> None:
+        """Write those of the center.
+
+        Args:
+            path: Computes them.
+            device: Where the buffers are.
+        """
+        self._path = path
+        center = zip(path.tensors, path.at(0.0, 0.0), strict=True)
+        self.buffers = {name: buffer(weight, device) for name, weight in center}
+
+    def move(self, alpha: float, beta: float) -> None:
+        """Write those of a point.
+
+        Args:
+            alpha: Step along delta.
+            beta: Step along eta.
+        """
+        weights = self._path.at(alpha, beta)
+        for value, weight in zip(self.buffers.values(), weights, strict=True):
+            value.update_inplace(np.ascontiguousarray(weight))
 
 
 class BoundEvaluator:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, buffer
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, HostWeights
 from onnxscape.runtime.evaluator import WeightPath
 from onnxscape.runtime.sessions import open_session, session_options
 
@@ -35,20 +33,8 @@ def overriding_inputs(
     session = open_session(
         prepared.with_overridable_weights(), device, session_options(threads)
     )
-    path = WeightPath(prepared, delta, eta)
-    weights = [buffer(weight, device) for weight in path.at(0.0, 0.0)]
-
-    def move(alpha: float, beta: float) -> None:
-        for value, weight in zip(weights, path.at(alpha, beta), strict=True):
-            value.update_inplace(np.ascontiguousarray(weight))
-
+    weights = HostWeights(WeightPath(prepared, delta, eta), device)
     runs = BoundBatches(
-        session,
-        prepared,
-        samples,
-        dict(zip(path.tensors, weights, strict=True)),
-        device=device,
-        batch=batch,
-        pad=pad,
+        session, prepared, samples, weights.buffers, device=device, batch=batch, pad=pad
     )
-    return BoundEvaluator(runs, move, prepared, samples)
+    return BoundEvaluator(runs, weights.move, prepared, samples)

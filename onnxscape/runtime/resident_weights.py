@@ -7,6 +7,7 @@ was recorded once, without being told each operation anew.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,29 +83,8 @@ def resident_weights(
     return BoundEvaluator(runs, mover.move, prepared, samples)
 
 
-def captured_weights(
-    prepared: PreparedModel,
-    samples: Samples,
-    delta: Direction | None,
-    eta: Direction | None,
-    *,
-    device: Device,
-    batch: int,
-    threads: int,
-    pad: bool = False,
-) -> BoundEvaluator:
-    """Return the same evaluator, each of its batches a CUDA graph."""
-    return resident_weights(
-        prepared,
-        samples,
-        delta,
-        eta,
-        device=device,
-        batch=batch,
-        threads=threads,
-        pad=pad,
-        captured=True,
-    )
+captured_weights = partial(resident_weights, captured=True)
+"""The same, each batch a CUDA graph."""
 
 
 class WeightMover:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, buffer
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, HostWeights
 from onnxscape.runtime.evaluator import WeightPath
 from onnxscape.runtime.sessions import open_session, session_options
 
@@ -33,16 +31,10 @@ def shared_buffers(
     pad: bool = False,
 ) -> BoundEvaluator:
     """Return an evaluator whose session and host share the weights' buffers."""
-    path = WeightPath(prepared, delta, eta)
-    weights = [buffer(weight, device) for weight in path.at(0.0, 0.0)]
+    weights = HostWeights(WeightPath(prepared, delta, eta), device)
     options = session_options(threads)
-    for name, value in zip(path.tensors, weights, strict=True):
+    for name, value in weights.buffers.items():
         options.add_initializer(name, value)
     session = open_session(prepared.with_overridable_weights(), device, options)
-
-    def move(alpha: float, beta: float) -> None:
-        for value, weight in zip(weights, path.at(alpha, beta), strict=True):
-            value.update_inplace(np.ascontiguousarray(weight))
-
     runs = BoundBatches(session, prepared, samples, {}, device=device, batch=batch, pad=pad)
-    return BoundEvaluator(runs, move, prepared, samples)
+    return BoundEvaluator(runs, weights.move, prepared, samples)
