@@ -35,40 +35,6 @@ def request_of(request_of):
     return build
 
 
-@pytest.fixture(scope="module")
-def evaluated_once():
-    """Landscapes by what was asked for."""
-    return {}
-
-
-@pytest.fixture
-def whole(request_of, recorder, evaluated_once):
-    """Evaluates a request in memory."""
-
-    def landscape(grid="17x15", **options):
-        key = grid, *sorted(options.items())
-        if key not in evaluated_once:
-            report = run_in_memory(request_of(grid, **options), recorder())
-            evaluated_once[key] = report.landscape
-        return evaluated_once[key]
-
-    return landscape
-
-
-@pytest.fixture
-def surface(tmp_path):
-    return tmp_path / "surface.h5"
-
-
-def identical(a, b):
-    assert a.surfaces.keys() == b.surfaces.keys()
-    for name, values in a.surfaces.items():
-        assert np.array_equal(values, b.surfaces[name], equal_nan=True), name
-    assert np.array_equal(a.evaluated, b.evaluated)
-    assert a.center == b.center
-    assert a.interpolation == b.interpolation
-
-
 @pytest.mark.parametrize("grid", GRIDS)
 def test_evaluated_points_are_exact_and_the_others_close(whole, grid):
     landscape, truth = whole(grid, **ADAPTIVE), whole(grid)
@@ -98,7 +64,7 @@ def test_accuracy_stays_a_fraction_and_its_error_is_told(whole):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_a_finished_file_tells_what_was_interpolated(run, surface, grid):
+def test_a_finished_file_tells_what_was_interpolated(run, surface, grid, identical):
     report = run(grid=grid, **ADAPTIVE)
     identical(load(surface), report.landscape)
     with h5py.File(surface) as file:
@@ -114,7 +80,7 @@ def test_a_finished_file_tells_what_was_interpolated(run, surface, grid):
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("after", [5, 90, -1])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    run, whole, recorder, surface, grid, after
+    run, whole, recorder, surface, grid, after, identical
 ):
     undisturbed = whole(grid, **ADAPTIVE)
     count = undisturbed.interpolation.evaluated + (grid == "18x18")
@@ -132,7 +98,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
 
 def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(
-    run, whole, recorder, surface
+    run, whole, recorder, surface, identical
 ):
     class Killed(BaseException):
         """Ends the run as kill -9 would: nothing is saved on the way out."""
@@ -155,7 +121,7 @@ def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(
     identical(report.landscape, whole(**ADAPTIVE))
 
 
-def test_a_partial_surface_replaces_a_lost_store(run, whole, recorder, surface):
+def test_a_partial_surface_replaces_a_lost_store(run, whole, recorder, surface, identical):
     with pytest.raises(EvaluationInterrupted):
         run(recorder(100), grid="17x15", **ADAPTIVE)
     PointStore.location(surface).unlink()
@@ -164,7 +130,7 @@ def test_a_partial_surface_replaces_a_lost_store(run, whole, recorder, surface):
     identical(report.landscape, whole(**ADAPTIVE))
 
 
-def test_a_finished_landscape_is_not_computed_again(run, recorder):
+def test_a_finished_landscape_is_not_computed_again(run, recorder, identical):
     first = run(grid="17x15", **ADAPTIVE)
     observer = recorder()
     again = run(observer, grid="17x15", **ADAPTIVE)
@@ -214,7 +180,9 @@ def test_a_tolerance_without_sense_is_refused(request_of, recorder, options, mes
         run_in_memory(request_of(**options), recorder())
 
 
-def test_the_python_interface_takes_the_same_options(reference, digits_arrays, whole):
+def test_the_python_interface_takes_the_same_options(
+    reference, digits_arrays, whole, identical
+):
     landscape = evaluate(
         reference / "model.onnx",
         digits_arrays,
@@ -237,7 +205,7 @@ def test_a_damaged_record_is_refused(run, surface):
         load(surface)
 
 
-def test_points_that_nobody_asked_for_change_nothing(run, whole, recorder, surface):
+def test_points_that_nobody_asked_for_change_nothing(run, whole, recorder, surface, identical):
     with pytest.raises(EvaluationInterrupted):
         run(recorder(3), grid="17x15", **ADAPTIVE)
     more = np.argwhere(~whole(**ADAPTIVE).evaluated)[:5]

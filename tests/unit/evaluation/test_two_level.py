@@ -28,40 +28,6 @@ GRIDS = ["17x15", "65", "18x18"]
 """With an uneven grid, a line, and a grid without its center."""
 
 
-@pytest.fixture(scope="module")
-def evaluated_once():
-    """Landscapes by what was asked for."""
-    return {}
-
-
-@pytest.fixture
-def whole(request_of, recorder, evaluated_once):
-    """Evaluates a request in memory."""
-
-    def landscape(grid="17x15", **options):
-        key = grid, *sorted(options.items())
-        if key not in evaluated_once:
-            report = run_in_memory(request_of(grid, **options), recorder())
-            evaluated_once[key] = report.landscape
-        return evaluated_once[key]
-
-    return landscape
-
-
-@pytest.fixture
-def surface(tmp_path):
-    return tmp_path / "surface.h5"
-
-
-def identical(a, b):
-    assert a.surfaces.keys() == b.surfaces.keys()
-    for name, values in a.surfaces.items():
-        assert np.array_equal(values, b.surfaces[name], equal_nan=True), name
-    assert np.array_equal(a.evaluated, b.evaluated)
-    assert a.center == b.center
-    assert a.interpolation == b.interpolation
-
-
 @pytest.mark.parametrize("grid", GRIDS)
 def test_points_on_all_samples_have_their_numbers_and_the_others_those_of_few(whole, grid):
     found, truth, few = (
@@ -128,7 +94,7 @@ def test_no_sample_is_evaluated_twice_or_for_nothing(whole, request_of, recorder
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("after", [5, 60, -3])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    run, whole, recorder, surface, grid, after
+    run, whole, recorder, surface, grid, after, identical
 ):
     undisturbed = whole(grid, **TWO)
     count = undisturbed.loss.size + (grid == "18x18")
@@ -147,7 +113,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert not PointStore.location(surface).exists()
 
 
-def test_a_partial_surface_gives_back_its_points_on_all_samples(run, whole, recorder, surface):
+def test_a_partial_surface_gives_back_its_points_on_all_samples(
+    run, whole, recorder, surface, identical
+):
     with pytest.raises(EvaluationInterrupted):
         run(recorder(150), grid="17x15", **TWO)
     PointStore.location(surface).unlink()
@@ -164,7 +132,7 @@ def test_a_finished_landscape_is_not_computed_again(run, recorder):
     assert "255 points, nothing to compute" in observer.notes[0]
 
 
-def test_points_side_by_side_give_the_same_bits(whole):
+def test_points_side_by_side_give_the_same_bits(whole, identical):
     identical(whole(threads=2, workers=2, **TWO), whole(threads=2, workers=1, **TWO))
 
 
@@ -253,7 +221,9 @@ def test_squared_errors_of_a_linear_model_are_those_of_the_closed_form(regressio
     assert found.interpolation.largest_error < 1e-5
 
 
-def test_around_losses_that_are_not_finite_all_samples_are_taken(regression, tmp_path):
+def test_around_losses_that_are_not_finite_all_samples_are_taken(
+    regression, tmp_path, identical
+):
     model, _, x, targets = regression
     options = {"loss": "mse", "x": "-1e39:1e39:65", "samples": "all", "batch_size": 7}
     found = ox.evaluate(model, (x, targets), two_level=7, out=tmp_path / "s.h5", **options)
