@@ -22,6 +22,7 @@ class Evaluator:
         self.running = 0
         self.most = 0
         self.started = threading.Event()
+        self.stopped = None
         self._waits_at = waits_at
         self._fails_at = fails_at
         self._lock = threading.Lock()
@@ -36,7 +37,7 @@ class Evaluator:
                 raise ArithmeticError("at the point that fails")
             if (alpha, beta) == self._waits_at:
                 self.started.set()
-                assert stop.wait(10)
+                self.stopped = stop.wait(10)
                 raise EvaluationStopped
             return {"loss": alpha + 10 * beta}
         finally:
@@ -78,6 +79,7 @@ def test_leaving_the_iteration_gives_up_what_is_under_way():
         assert next(results)[0] == first
         assert evaluator.started.wait(10)
     assert evaluator.running == 0
+    assert evaluator.stopped
 
 
 def test_a_failure_is_passed_on_and_ends_the_others():
@@ -88,6 +90,7 @@ def test_a_failure_is_passed_on_and_ends_the_others():
     with pytest.raises(ArithmeticError, match="at the point that fails"):
         list(evaluate_points(evaluator, [first, second], 2))
     assert evaluator.running == 0
+    assert evaluator.stopped
 
 
 def test_workers_do_not_change_a_bit(case):
