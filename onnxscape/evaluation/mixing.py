@@ -155,7 +155,6 @@ def warn_of_mixing(
     tolerance = rounding(probe.loosened, file)
     if loss.per_batch:
         _warn_of_weighting(probe, tolerance, observer)
-        return
     for name in _read(probe, loss, custom):
         alone = {row: outputs[name] for row, outputs in probe.alone.items()}
         together = probe.others[name]
