@@ -108,7 +108,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     savings = approximation(request)
     if request.split not in {"train", "test"}:
         raise UsageError(f"expected --split train or test, got {request.split!r}")
-    file = read_model(request.model, weights=given_weights(request))
+    file = read_model(request.model, request.name or "model", weights=given_weights(request))
     parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     refuse_weightless(file, parameters, request.precision)
     refuse_nothing(parameters, request.ignore, warnings)
@@ -303,6 +303,8 @@ def _samples(
 
 
 def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
     if isinstance(data, str | Path):
         if not str(data):
             raise UsageError(

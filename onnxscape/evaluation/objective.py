@@ -108,7 +108,7 @@ def custom_files(request: EvalRequest) -> dict[str, ModelFile]:
     """
     found: dict[str, ModelFile] = {}
     if request.loss is not None and is_file(request.loss):
-        found["loss"] = read_custom(request.loss)
+        found["loss"] = _custom(request, request.loss)
     for path in filter(is_file, request.metrics or ()):
         name = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).lstrip("_")
         if name != "loss" and name in found:
@@ -122,8 +122,14 @@ def custom_files(request: EvalRequest) -> dict[str, ModelFile]:
                 f"the metric {path} would be called {name!r} in the surface, which has "
                 "another meaning there; rename the file"
             )
-        found[name] = read_custom(path)
+        found[name] = _custom(request, path)
     return found
+
+
+def _custom(request: EvalRequest, name: str) -> ModelFile:
+    """Return a graph that comes with the request, or is a file."""
+    content = request.graphs.get(name)
+    return read_custom(name if content is None else content, Path(name).stem)
 
 
 def ignored_label(request: EvalRequest) -> int:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from onnxscape.core.grid import Grid
+    from onnxscape.data import Dataset
 
     Model = str | Path | bytes | onnx.ModelProto
-    Data = str | Path | tuple[ArrayLike, ArrayLike] | Mapping[str, ArrayLike]
+    Data = str | Path | tuple[ArrayLike, ArrayLike] | Mapping[str, ArrayLike] | Dataset
 
 DEFAULT_SAMPLES = 1000
 """Samples used when nothing is said; fewer if there are not so many."""
@@ -32,8 +33,9 @@ class EvalRequest:
     Attributes:
         model: Path of an .onnx file, its bytes, or the parsed model.
         data: Name, file, folder or `module:function`; or arrays: (x, y), or a mapping from
-            input names to arrays with the labels under `y`.
+            input names to arrays with the labels under `y`; or a data set.
         grid: The points.
+        name: What people call a model that comes without a path.
         seed: Seed of the random directions.
         normalization: How they are scaled by the weights.
         ignore: Which parameters they leave alone.
@@ -75,11 +77,14 @@ class EvalRequest:
         stderr: Largest standard error of the loss, with `auto` samples.
         two_level: Number of the samples that most points are evaluated on, to be corrected
             from a coarse grid that is evaluated on all; None to evaluate all points on all.
+        graphs: Losses and metrics that `loss` and `metrics` name as files, by that name: they
+            are taken from here, and no such file is read.
     """
 
     model: Model
     data: Data
     grid: Grid
+    name: str | None = None
     seed: int = 0
     normalization: Normalization = Normalization.FILTER
     ignore: Ignore = Ignore.BIASBN
@@ -114,6 +119,7 @@ class EvalRequest:
     tolerance: float | None = None
     stderr: float | None = None
     two_level: int | None = None
+    graphs: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def overrides(self) -> Overrides:

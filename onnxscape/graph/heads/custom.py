@@ -25,11 +25,12 @@ LABEL_NAMES = ("labels", "y", "targets")
 """What such a graph may call its input for the labels."""
 
 
-def read_custom(path: str | Path) -> ModelFile:
+def read_custom(source: str | Path | bytes, name: str = "graph") -> ModelFile:
     """Read a loss or metric that is given as a graph.
 
     Args:
-        path: The .onnx file.
+        source: The .onnx file, or its bytes.
+        name: What people call it, when it comes as bytes.
 
     Returns:
         The graph.
@@ -39,15 +40,19 @@ def read_custom(path: str | Path) -> ModelFile:
         UnsupportedModelError: If it has another number of outputs than one, or a loop, or
             draws random numbers.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ModelFileError(f"no loss or metric file at {path}")
-    if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
+    if isinstance(source, bytes):
+        path, size = name, len(source)
+    else:
+        path = str(source)
+        if not Path(path).exists():
+            raise ModelFileError(f"no loss or metric file at {path}")
+        size = Path(path).stat().st_size if Path(path).is_file() else 0
+    if size > MAX_BYTES:
         raise ModelFileError(
             f"{path} has {size / 2**20:.0f} MiB; a loss or metric given as a graph may have "
             f"{MAX_BYTES // 2**20} MiB"
         )
-    file = read_model(path)
+    file = read_model(source, name)
     if len(file.proto.graph.output) != 1:
         names = ", ".join(value.name for value in file.proto.graph.output)
         raise UnsupportedModelError(

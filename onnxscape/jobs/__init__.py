@@ -1,0 +1,1 @@
+"""Landscapes as jobs: durable orders, fair turns on devices, and what computes them."""

@@ -1,0 +1,1 @@
+"""The gRPC service: servicers, authentication, server, and the client."""
