@@ -35,12 +35,10 @@ class JobEvent(StrEnum):
     ERROR = "error that no retry mends"
     CANCEL = "cancelled by the user"
     CHUNKS_ENDED = "no chunk under way"
-    SHARED = "result of an equal job"
 
 
 TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState] = {
     (JobState.QUEUED, JobEvent.FIRST_CHUNK): JobState.RUNNING,
-    (JobState.QUEUED, JobEvent.SHARED): JobState.SUCCEEDED,
     (JobState.QUEUED, JobEvent.CANCEL): JobState.CANCELLED,
     (JobState.QUEUED, JobEvent.ERROR): JobState.FAILED,
     (JobState.RUNNING, JobEvent.LAST_POINT): JobState.FINISHING,
