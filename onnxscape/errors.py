@@ -20,6 +20,7 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── OutputError (OSError)                an output that cannot be written
     │   └── OutputBusyError                  another process is writing it
     └── StorageError (OSError)               storage that failed while running; points are kept
+        └── DiskFullError                    a disk or quota of it without room
 
 A message says what was expected, what came, where, and what to do.
 """
@@ -31,6 +32,7 @@ __all__ = [
     "DataUnavailableError",
     "DeviceError",
     "DirectionError",
+    "DiskFullError",
     "GridError",
     "ModelFileError",
     "NoParametersError",
@@ -122,3 +124,7 @@ class OutputBusyError(OutputError):
 
 class StorageError(OnnxscapeError, OSError):
     """Storage that failed while running; the finished points are kept."""
+
+
+class DiskFullError(StorageError):
+    """A disk, or a share of it, without room for what is to be written."""

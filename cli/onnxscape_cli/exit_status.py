@@ -32,6 +32,7 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.UnsupportedModelError: 4,
     errors.NoParametersError: 4,
     errors.StorageError: 6,
+    errors.DiskFullError: 6,
 }
 """Every error class has its row; a test proves it."""
 
