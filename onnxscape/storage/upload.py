@@ -225,7 +225,7 @@ def disk_errors(doing: str) -> Iterator[None]:
     Raises:
         DiskFullError: If there is no room.
         StorageError: If the disk fails in another way.
-    """  # noqa: DOC501 - what is raised again is a StorageError
+    """
     try:
         yield
     except StorageError:
