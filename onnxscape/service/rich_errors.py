@@ -98,146 +98,147 @@ class StatusError(Exception):
         return Status(code=number, message=self.message, details=packed)
 
 
-def bad_request(violations: Iterable[Violation]) -> StatusError:
-    """Return what says which fields of a request mean nothing.
+class BadRequestError(StatusError):
+    """INVALID_ARGUMENT: fields of a request that mean nothing."""
 
-    Args:
-        violations: What is wrong, at least one thing.
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        """Say which; a header has room for many of them, not for all.
 
-    Returns:
-        An INVALID_ARGUMENT with as many of them as a header has room for.
-    """
-    found = list(violations)
-    detail, size = BadRequest(), 0
-    for violation in found:
-        entry = BadRequest.FieldViolation(
-            field=_cut(violation.field, 200), description=_cut(violation.description, 400)
+        Args:
+            violations: What is wrong, at least one thing.
+        """
+        found = list(violations)
+        detail, size = BadRequest(), 0
+        for violation in found:
+            entry = BadRequest.FieldViolation(
+                field=_cut(violation.field, 200), description=_cut(violation.description, 400)
+            )
+            size += entry.ByteSize()
+            if size > _DETAILS_ROOM:
+                break
+            detail.field_violations.append(entry)
+        text = "; ".join(f"{v.field}: {v.description}" for v in found[:3])
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        super().__init__(
+            grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text + more, details=[detail]
         )
-        size += entry.ByteSize()
-        if size > _DETAILS_ROOM:
-            break
-        detail.field_violations.append(entry)
-    text = "; ".join(f"{v.field}: {v.description}" for v in found[:3])
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return StatusError(
-        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", text + more, details=[detail]
-    )
 
 
-def not_found(kind: str, name: str) -> StatusError:
-    """Return what says that there is none, or that it is somebody else's.
+class NotFoundError(StatusError):
+    """NOT_FOUND: there is none of that name, or it is somebody else's."""
 
-    Args:
-        kind: What it would be: `job`.
-        name: What was asked for.
+    def __init__(self, kind: str, name: str) -> None:
+        """Say what was asked for.
 
-    Returns:
-        A NOT_FOUND.
-    """
-    name = _cut(name, 200)
-    return StatusError(
-        grpc.StatusCode.NOT_FOUND,
-        "NOT_FOUND",
-        f"expected the name of one of your {kind}s, got {name!r}, of which nothing is known",
-        details=[ResourceInfo(resource_type=kind, resource_name=name)],
-    )
-
-
-def blobs_missing(digests: Iterable[str]) -> StatusError:
-    """Return what says that blobs have to be written first.
-
-    Args:
-        digests: sha256 (hex) of each.
-
-    Returns:
-        A FAILED_PRECONDITION.
-    """
-    missing = sorted(digests)
-    violations = [
-        PreconditionFailure.Violation(
-            type="BLOB", subject=digest, description="write it with WriteBlob first"
+        Args:
+            kind: What it would be: `job`.
+            name: What was asked for.
+        """
+        name = _cut(name, 200)
+        super().__init__(
+            grpc.StatusCode.NOT_FOUND,
+            "NOT_FOUND",
+            f"expected the name of a {kind} that you have, got {name!r}, which is none",
+            details=[ResourceInfo(resource_type=kind, resource_name=name)],
         )
-        for digest in missing[:10]
-    ]
-    return StatusError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "BLOBS_MISSING",
-        f"expected blobs that you have written, got {len(missing)} that you have not, the "
-        f"first of them {missing[0]}; write them with WriteBlob first",
-        details=[PreconditionFailure(violations=violations)],
-    )
 
 
-def failed_precondition(reason: str, message: str) -> StatusError:
-    """Return what says that something else has to be done first.
+class BlobsMissingError(StatusError):
+    """FAILED_PRECONDITION: blobs that the caller has to write first."""
 
-    Args:
-        reason: For programs.
-        message: For people.
+    def __init__(self, digests: Iterable[str]) -> None:
+        """Say which.
 
-    Returns:
-        A FAILED_PRECONDITION.
-    """
-    return StatusError(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
-
-
-def already_exists(reason: str, message: str) -> StatusError:
-    """Return what says that a name is taken by something else.
-
-    Args:
-        reason: For programs.
-        message: For people.
-
-    Returns:
-        An ALREADY_EXISTS.
-    """
-    return StatusError(grpc.StatusCode.ALREADY_EXISTS, reason, message)
-
-
-def exhausted(
-    reason: str,
-    message: str,
-    *,
-    exceeded: Sequence[Exceeded] = (),
-    retry_seconds: float | None = None,
-) -> StatusError:
-    """Return what says that a quota, a limit or the server is used up.
-
-    Args:
-        reason: For programs.
-        message: For people.
-        exceeded: Which quotas or limits.
-        retry_seconds: When trying again may help; None if it does not help by itself.
-
-    Returns:
-        A RESOURCE_EXHAUSTED.
-    """
-    details: list[Message] = []
-    if exceeded:
+        Args:
+            digests: sha256 (hex) of each; at least one.
+        """
+        missing = sorted(digests)
         violations = [
-            QuotaFailure.Violation(subject=e.subject, description=_cut(e.description, 400))
-            for e in exceeded[:4]
+            PreconditionFailure.Violation(
+                type="BLOB", subject=digest, description="write it with WriteBlob first"
+            )
+            for digest in missing[:10]
         ]
-        details.append(QuotaFailure(violations=violations))
-    if retry_seconds is not None:
-        details.append(retry_info(retry_seconds))
-    return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, details=details)
+        super().__init__(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "BLOBS_MISSING",
+            f"expected blobs that you have written, got {len(missing)} that you have not, the "
+            f"first of them {missing[0]}; write them with WriteBlob first",
+            details=[PreconditionFailure(violations=violations)],
+        )
 
 
-def unavailable(reason: str, message: str, *, retry_seconds: float) -> StatusError:
-    """Return what says that the same call works later.
+class FailedPreconditionError(StatusError):
+    """FAILED_PRECONDITION: something else has to be done first."""
 
-    Args:
-        reason: For programs.
-        message: For people.
-        retry_seconds: How much later.
+    def __init__(self, reason: str, message: str) -> None:
+        """Say what.
 
-    Returns:
-        An UNAVAILABLE.
-    """
-    return StatusError(
-        grpc.StatusCode.UNAVAILABLE, reason, message, details=[retry_info(retry_seconds)]
-    )
+        Args:
+            reason: For programs.
+            message: For people.
+        """
+        super().__init__(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
+
+
+class AlreadyExistsError(StatusError):
+    """ALREADY_EXISTS: a name is taken by something else."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Say which.
+
+        Args:
+            reason: For programs.
+            message: For people.
+        """
+        super().__init__(grpc.StatusCode.ALREADY_EXISTS, reason, message)
+
+
+class ExhaustedError(StatusError):
+    """RESOURCE_EXHAUSTED: a quota, a limit or the server itself is used up."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        exceeded: Sequence[Exceeded] = (),
+        retry_seconds: float | None = None,
+    ) -> None:
+        """Say what.
+
+        Args:
+            reason: For programs.
+            message: For people.
+            exceeded: Which quotas or limits.
+            retry_seconds: When trying again may help; None if waiting does not help.
+        """
+        details: list[Message] = []
+        if exceeded:
+            violations = [
+                QuotaFailure.Violation(subject=e.subject, description=_cut(e.description, 400))
+                for e in exceeded[:4]
+            ]
+            details.append(QuotaFailure(violations=violations))
+        if retry_seconds is not None:
+            details.append(retry_info(retry_seconds))
+        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, details=details)
+
+
+class UnavailableError(StatusError):
+    """UNAVAILABLE: the same call works later."""
+
+    def __init__(self, reason: str, message: str, *, retry_seconds: float) -> None:
+        """Say why.
+
+        Args:
+            reason: For programs.
+            message: For people.
+            retry_seconds: How much later.
+        """
+        super().__init__(
+            grpc.StatusCode.UNAVAILABLE, reason, message, details=[retry_info(retry_seconds)]
+        )
 
 
 def retry_info(seconds: float) -> RetryInfo:
