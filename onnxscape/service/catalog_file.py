@@ -58,8 +58,7 @@ class CatalogFile:
     Every write is a durable transaction. Made by `CatalogFile.open`.
     """
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection):
-        self._path = path
+    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         self._writer, self._writing = writer, threading.Lock()
         self._reader, self._reading = reader, threading.Lock()
 
@@ -91,7 +90,7 @@ class CatalogFile:
                     "name a writable folder on a local disk by --data-dir"
                 ) from error
             raise
-        return cls(path, *connections)
+        return cls(*connections)
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read.
@@ -156,8 +155,8 @@ class CatalogFile:
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
             kind = DiskFullError if full else StorageError
             raise kind(
-                f"cannot read or write the catalog {self._path}: {reason(error)}; what was "
-                "stored before is kept: try again when the disk has room and works"
+                f"cannot read or write the server's catalog: {reason(error)}; what was stored "
+                "before is kept: try again when the disk has room and works"
             ) from error
 
 
