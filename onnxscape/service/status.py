@@ -41,6 +41,7 @@ CODES: Mapping[type[errors.OnnxscapeError], grpc.StatusCode] = {
     errors.OutputError: _Code.INTERNAL,
     errors.OutputBusyError: _Code.INTERNAL,
     errors.StorageError: _Code.UNAVAILABLE,
+    errors.DiskFullError: _Code.RESOURCE_EXHAUSTED,
 }
 """Every error class has its row; a test proves it."""
 
