@@ -19,7 +19,13 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── SurfaceFileError (ValueError)        a file that is no readable surface
     ├── OutputError (OSError)                an output that cannot be written
     │   └── OutputBusyError                  another process is writing it
-    └── StorageError (OSError)               storage that failed while running; points are kept
+    ├── StorageError (OSError)               storage that failed while running; points are kept
+    │   └── DiskFullError                    a disk, or a share of it, without room
+    └── ServerError (RuntimeError)           a server that did not do what it was asked
+        ├── ServerUnreachableError (ConnectionError)   no answer from it
+        ├── AccessError (PermissionError)    a caller that it does not know, or does not allow
+        ├── ServerLimitError                 a quota or a limit of it
+        └── JobFailedError                   a job that ended without all of its points
 
 A message says what was expected, what came, where, and what to do.
 """
@@ -27,11 +33,14 @@ A message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AccessError",
     "DataError",
     "DataUnavailableError",
     "DeviceError",
     "DirectionError",
+    "DiskFullError",
     "GridError",
+    "JobFailedError",
     "ModelFileError",
     "NoParametersError",
     "OnnxscapeError",
@@ -39,6 +48,9 @@ __all__ = [
     "OutputBusyError",
     "OutputError",
     "SelfTestError",
+    "ServerError",
+    "ServerLimitError",
+    "ServerUnreachableError",
     "SpecConflictError",
     "StorageError",
     "SurfaceFileError",
@@ -122,3 +134,27 @@ class OutputBusyError(OutputError):
 
 class StorageError(OnnxscapeError, OSError):
     """Storage that failed while running; the finished points are kept."""
+
+
+class DiskFullError(StorageError):
+    """A disk, or a share of it, without room for what is to be written."""
+
+
+class ServerError(OnnxscapeError, RuntimeError):
+    """A server that did not do what it was asked."""
+
+
+class ServerUnreachableError(ServerError, ConnectionError):
+    """A server that does not answer."""
+
+
+class AccessError(ServerError, PermissionError):
+    """A caller whom a server does not know, or does not allow what was asked."""
+
+
+class ServerLimitError(ServerError):
+    """More than a quota or a limit of the server allows, or than it can take now."""
+
+
+class JobFailedError(ServerError):
+    """A job that ended without all of its points."""

@@ -32,6 +32,12 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.UnsupportedModelError: 4,
     errors.NoParametersError: 4,
     errors.StorageError: 6,
+    errors.DiskFullError: 6,
+    errors.ServerError: 5,
+    errors.ServerUnreachableError: 5,
+    errors.AccessError: 5,
+    errors.ServerLimitError: 5,
+    errors.JobFailedError: 5,
 }
 """Every error class has its row; a test proves it."""
 

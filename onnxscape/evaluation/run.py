@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from onnxscape.errors import OnnxscapeError, OutOfMemoryError
+from onnxscape.evaluation.assembly import Results, assembled
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
 from onnxscape.evaluation.output import (
@@ -20,8 +21,6 @@ from onnxscape.evaluation.progress import Progress
 from onnxscape.evaluation.report import (
     EvaluationInterrupted,
     Report,
-    Results,
-    assembled,
     evaluated_points,
     outline,
     point_count,
@@ -123,7 +122,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
     check_outputs(request, output)
     with WriterLock(output.path):
         inputs = resolve(request, observer)
-        existing = None if output.restart else existing_landscape(output.path, inputs)
+        existing = None if output.restart else existing_landscape(output.path, inputs.spec)
         target = output.save_directions
         if target is not None and save_directions(target, inputs):
             observer.note(f"wrote the directions to {target}")
@@ -171,7 +170,7 @@ def _recorded(
 ) -> Plan | None:
     """Return the plan of the points that are there, all of them now in the store."""
     if store.spec is not None:
-        refuse_other_spec(store.spec, inputs, store.path)
+        refuse_other_spec(store.spec, inputs.spec, store.path)
         return store.plan
     if existing is None or existing.plan is None:
         return None
@@ -190,7 +189,7 @@ def _save_what_there_is(
     results = store.results()
     plan = store.plan or plan  # it may have changed on the way
     if results and plan is not None:
-        save_landscape(assembled(inputs, results, plan, provenance(inputs, None)), path)
+        save_landscape(assembled(inputs.spec, results, plan, provenance(inputs, None)), path)
 
 
 def _evaluate(
@@ -234,7 +233,7 @@ def _evaluate(
     def report(*, finished: bool) -> Report:
         clock.lap("evaluation")
         results = sink.results()  # may hold one more than `found`: interrupts come anywhere
-        landscape = assembled(inputs, results, engine.plan, provenance(inputs, engine))
+        landscape = assembled(inputs.spec, results, engine.plan, provenance(inputs, engine))
         return Report(
             landscape=schedule.finished(landscape) if finished else landscape,
             computed=len(results) - reused,
