@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import hashlib
-import json
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +16,13 @@ from onnxscape.service.catalog_messages import (
     model_message,
     preprocessing_of,
 )
-from onnxscape.service.catalog_records import ArrayEntry, DataSetRecord, ModelRecord
+from onnxscape.service.catalog_records import (
+    ArrayEntry,
+    DataSetRecord,
+    ModelRecord,
+    data_set_id,
+    model_id,
+)
 from onnxscape.service.order_checks import DATA_SETS, MODELS, Findings, identifier
 from onnxscape.service.pages import after_token, page_size, page_token
 from onnxscape.service.rich_errors import (
@@ -138,7 +142,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         await self._check_new(user, request.blob, request.display_name)
         name = request.display_name
         sha256 = request.blob.sha256
-        identity = sha256[:32]
+        identity = model_id(sha256)
         record = await asyncio.to_thread(self._catalog.own_model, user, identity)
         if record is not None and record.version == __version__:
             record = dataclasses.replace(record, display_name=name or record.display_name)
@@ -264,20 +268,18 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         user = current_user()
         await self._check_new(user, request.blob, request.display_name, request.format)
         name, sha256 = request.display_name, request.blob.sha256
-        layout = request.format.layout or None
-        preprocessing, table = preprocessing_of(request.format), request.format.table
-        identity = _data_id(sha256, layout, preprocessing, table)
+        ref = DataRef(
+            name=name,
+            blob=sha256,
+            layout=request.format.layout or None,
+            preprocessing=preprocessing_of(request.format),
+            table=request.format.table,
+        )
+        identity = data_set_id(ref)
         record = await asyncio.to_thread(self._catalog.own_data_set, user, identity)
         if record is not None:
             record = dataclasses.replace(record, display_name=name or record.display_name)
         else:
-            ref = DataRef(
-                name=name or identity,
-                blob=sha256,
-                layout=layout,
-                preprocessing=preprocessing,
-                table=table,
-            )
             arrays = await self._reader.inspect_data(sha256, ref)
             await self._check_count(self._catalog.count_data_sets, user)
             record = DataSetRecord(
@@ -287,9 +289,9 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
                 sha256=sha256,
                 size=request.blob.size,
                 created=time.time(),
-                layout=layout,
-                preprocessing=preprocessing,
-                table=table,
+                layout=ref.layout,
+                preprocessing=ref.preprocessing,
+                table=ref.table,
                 arrays=tuple(ArrayEntry(n, dtype, tuple(shape)) for n, dtype, shape in arrays),
             )
         kept = await asyncio.to_thread(self._catalog.put_data_set, record)
@@ -409,11 +411,3 @@ def _check_own(record: ModelRecord | DataSetRecord, name: str) -> None:
         raise FailedPreconditionError(
             "PUBLIC", f"{name} is offered to all by the server; expected one of your own"
         )
-
-
-def _data_id(
-    sha256: str, layout: str | None, preprocessing: dict[str, Any] | None, table: bool
-) -> str:
-    """Return the id of data: the same for the same arrays that are read in the same way."""
-    text = json.dumps([sha256, layout, preprocessing, table], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
