@@ -6,7 +6,8 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── UsageError (ValueError)              an option or argument that means nothing
     │   ├── GridError                        a grid that holds no points or no range
     │   ├── DirectionError                   a direction file that does not fit the model
-    │   └── SpecConflictError                the output holds another landscape
+    │   ├── SpecConflictError                the output holds another landscape
+    │   └── RequestIdConflictError           a request's name that stands for another order
     ├── DataError (ValueError)               samples that cannot be used with this model
     │   ├── UnknownDataError (LookupError)   a data set of that name is not known
     │   └── DataUnavailableError (OSError)   known data that cannot be had here and now
@@ -19,7 +20,13 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── SurfaceFileError (ValueError)        a file that is no readable surface
     ├── OutputError (OSError)                an output that cannot be written
     │   └── OutputBusyError                  another process is writing it
-    └── StorageError (OSError)               storage that failed while running; points are kept
+    ├── StorageError (OSError)               storage that failed while running; points are kept
+    │   └── DiskFullError                    a disk, or a share of it, without room
+    └── ServerError (RuntimeError)           a server that did not do what it was asked
+        ├── ServerUnreachableError (ConnectionError)   no answer from it
+        ├── AccessError (PermissionError)    a caller that it does not know, or does not allow
+        ├── ServerLimitError                 a quota or a limit of it
+        └── JobFailedError                   a job that ended without all of its points
 
 A message says what was expected, what came, where, and what to do.
 """
@@ -27,18 +34,25 @@ A message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AccessError",
     "DataError",
     "DataUnavailableError",
     "DeviceError",
     "DirectionError",
+    "DiskFullError",
     "GridError",
+    "JobFailedError",
     "ModelFileError",
     "NoParametersError",
     "OnnxscapeError",
     "OutOfMemoryError",
     "OutputBusyError",
     "OutputError",
+    "RequestIdConflictError",
     "SelfTestError",
+    "ServerError",
+    "ServerLimitError",
+    "ServerUnreachableError",
     "SpecConflictError",
     "StorageError",
     "SurfaceFileError",
@@ -70,6 +84,10 @@ class DirectionError(UsageError):
 
 class SpecConflictError(UsageError):
     """The output already holds a landscape of another spec or plan."""
+
+
+class RequestIdConflictError(UsageError):
+    """A request's name that was used for another order."""
 
 
 class DataError(OnnxscapeError, ValueError):
@@ -122,3 +140,27 @@ class OutputBusyError(OutputError):
 
 class StorageError(OnnxscapeError, OSError):
     """Storage that failed while running; the finished points are kept."""
+
+
+class DiskFullError(StorageError):
+    """A disk, or a share of it, without room for what is to be written."""
+
+
+class ServerError(OnnxscapeError, RuntimeError):
+    """A server that did not do what it was asked."""
+
+
+class ServerUnreachableError(ServerError, ConnectionError):
+    """A server that does not answer."""
+
+
+class AccessError(ServerError, PermissionError):
+    """A caller whom a server does not know, or does not allow what was asked."""
+
+
+class ServerLimitError(ServerError):
+    """More than a quota or a limit of the server allows, or than it can take now."""
+
+
+class JobFailedError(ServerError):
+    """A job that ended without all of its points."""

@@ -17,7 +17,7 @@ from onnxscape.core.loss import CLAMPED, LABELS_OF
 from onnxscape.core.normalization import Normalization
 from onnxscape.core.samples import SUBSET
 from onnxscape.errors import UsageError
-from onnxscape.evaluation.api import make_grid
+from onnxscape.evaluation.arguments import make_grid
 from onnxscape.evaluation.report import EvaluationInterrupted
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from onnxscape.core.direction import Ignore
-from onnxscape.core.grid import Axis, Grid
-from onnxscape.core.normalization import Normalization
-from onnxscape.errors import GridError, SurfaceFileError, UsageError
+from onnxscape.errors import SurfaceFileError, UsageError
+from onnxscape.evaluation.arguments import make_request
 from onnxscape.evaluation.observer import QuietObserver
-from onnxscape.evaluation.request import EvalRequest, OutputOptions
+from onnxscape.evaluation.request import OutputOptions
 from onnxscape.evaluation.run import run_in_memory, run_to_file
 from onnxscape.storage import PointStore, load_landscape
 
 if TYPE_CHECKING:
-    from enum import StrEnum
-
+    from onnxscape.core.grid import Axis, Grid
     from onnxscape.core.landscape import Landscape
     from onnxscape.evaluation.observer import Observer
     from onnxscape.evaluation.request import Data, Model
-
-
-_Choice = TypeVar("_Choice", bound="StrEnum")
-
-_OPTIONS = frozenset(EvalRequest.__slots__) - {"normalization"}  # here it is `normalize`
 
 
 def evaluate(
@@ -90,21 +82,15 @@ def evaluate(
         OnnxscapeError: If the request cannot be carried out.
         EvaluationInterrupted: On an interrupt; its `report.landscape` holds what is there.
     """
-    unknown = set(options) - _OPTIONS
-    if unknown:
-        raise UsageError(f"unknown option {', '.join(sorted(unknown))} for evaluate()")
-    for name in ("include", "exclude"):
-        patterns = options.get(name, ())
-        options[name] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    metrics = options.get("metrics")
-    if isinstance(metrics, str):
-        options["metrics"] = tuple(filter(None, metrics.split(",")))
-    request = EvalRequest(
-        model=model,
-        data=data,
-        grid=make_grid(grid, radius, x, y),
-        normalization=_choice(Normalization, "normalize", normalize),
-        ignore=_choice(Ignore, "ignore", ignore),
+    request = make_request(
+        model,
+        data,
+        grid=grid,
+        radius=radius,
+        x=x,
+        y=y,
+        normalize=normalize,
+        ignore=ignore,
         **options,
     )
     observer = observer or QuietObserver()
@@ -147,51 +133,3 @@ def load(path: str | Path) -> Landscape:
             f"{live.name}; the same eval command continues it"
         )
     return load_landscape(path)
-
-
-def make_grid(
-    grid: str | int | Grid,
-    radius: float,
-    x: str | Axis | tuple[float, float, int] | None,
-    y: str | Axis | tuple[float, float, int] | None,
-) -> Grid:
-    """Make a grid from what users write.
-
-    Args:
-        grid: `"51x51"`, `"51"`, or a grid; used if neither `x` nor `y` is given.
-        radius: Largest coordinate of `grid`.
-        x: Axis along delta.
-        y: Axis along eta.
-
-    Returns:
-        The grid.
-
-    Raises:
-        GridError: If it holds no points.
-    """
-    if x is None and y is None:
-        return grid if isinstance(grid, Grid) else Grid.parse(str(grid), radius)
-    return Grid(*map(_axis, (x, y)))
-
-
-def _axis(axis: str | Axis | tuple[float, float, int] | None) -> Axis | None:
-    if axis is None or isinstance(axis, Axis):
-        return axis
-    if isinstance(axis, str):
-        return Axis.parse(axis)
-    try:
-        start, stop, num = axis
-        return Axis(float(start), float(stop), int(num))
-    except (TypeError, ValueError) as error:
-        raise GridError(
-            f"expected an axis as 'MIN:MAX:NUM', (min, max, num) or Axis, got {axis!r}"
-        ) from error
-
-
-def _choice(choices: type[_Choice], option: str, value: str) -> _Choice:
-    try:
-        return choices(value)
-    except ValueError:
-        raise UsageError(
-            f"expected {option} to be one of {', '.join(choices)}, got {value!r}"
-        ) from None

@@ -105,12 +105,12 @@ def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def existing_landscape(path: Path, inputs: EvalInputs) -> Landscape | None:
+def existing_landscape(path: Path, spec: EvalSpec) -> Landscape | None:
     """Return the landscape that is in the way; refuse if it is another one.
 
     Args:
         path: The output.
-        inputs: What is to be evaluated.
+        spec: What is to be evaluated.
 
     Returns:
         The landscape of the same spec, finished or not; None if there is no file.
@@ -132,7 +132,7 @@ def existing_landscape(path: Path, inputs: EvalInputs) -> Landscape | None:
         raise OutputError(
             f"{path} exists and was not made by onnxscape; choose another --out, or remove it"
         )
-    refuse_other_spec(landscape.spec, inputs, path)
+    refuse_other_spec(landscape.spec, spec, path)
     return landscape
 
 
@@ -167,18 +167,18 @@ def refuse_other_choices(request: EvalRequest, plan: Plan | None) -> None:
         )
 
 
-def refuse_other_spec(found: EvalSpec, inputs: EvalInputs, where: Path) -> None:
+def refuse_other_spec(found: EvalSpec, spec: EvalSpec, where: Path) -> None:
     """Refuse to mix two landscapes.
 
     Args:
         found: The spec of what is there.
-        inputs: What is to be evaluated.
+        spec: What is to be evaluated.
         where: The file, for the message.
 
     Raises:
         SpecConflictError: If the specs differ.
     """
-    differences = found.differences(inputs.spec)
+    differences = found.differences(spec)
     if differences:
         raise SpecConflictError(
             f"{where} holds another landscape; it differs in {'; '.join(differences)}; choose "

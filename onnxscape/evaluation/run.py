@@ -122,7 +122,7 @@ def run_to_file(request: EvalRequest, output: OutputOptions, observer: Observer)
     check_outputs(request, output)
     with WriterLock(output.path):
         inputs = resolve(request, observer)
-        existing = None if output.restart else existing_landscape(output.path, inputs)
+        existing = None if output.restart else existing_landscape(output.path, inputs.spec)
         target = output.save_directions
         if target is not None and save_directions(target, inputs):
             observer.note(f"wrote the directions to {target}")
@@ -170,7 +170,7 @@ def _recorded(
 ) -> Plan | None:
     """Return the plan of the points that are there, all of them now in the store."""
     if store.spec is not None:
-        refuse_other_spec(store.spec, inputs, store.path)
+        refuse_other_spec(store.spec, inputs.spec, store.path)
         return store.plan
     if existing is None or existing.plan is None:
         return None
