@@ -107,6 +107,18 @@ class CatalogStore:
         rows = self._file.rows(MODELS + _PAGE, _page(user, limit, before))
         return [model_of(row) for row in rows]
 
+    def count_models(self, user: str) -> int:
+        """Return how many models a user has.
+
+        Args:
+            user: Who.
+
+        Returns:
+            How many, without those for all.
+        """
+        query = "SELECT count(*) FROM models WHERE user = ?"
+        return int(self._file.rows(query, (user,))[0][0])
+
     def delete_model(self, user: str, identifier: str) -> bool:
         """Forget a model of a user.
 
@@ -201,6 +213,18 @@ class CatalogStore:
         """
         rows = self._file.rows(DATA_SETS + _PAGE, _page(user, limit, before))
         return [data_set_of(row) for row in rows]
+
+    def count_data_sets(self, user: str) -> int:
+        """Return how many data sets a user has.
+
+        Args:
+            user: Who.
+
+        Returns:
+            How many, without those for all.
+        """
+        query = "SELECT count(*) FROM data_sets WHERE user = ?"
+        return int(self._file.rows(query, (user,))[0][0])
 
     def delete_data_set(self, user: str, identifier: str) -> bool:
         """Forget a data set of a user.
