@@ -86,7 +86,12 @@ def _refuse_too_large(estimate: Estimate, config: ServerConfig) -> None:
     """
     for subject, expected, limit, unit in (
         ("memory", estimate.memory, config.worker_memory, "bytes of memory"),
-        ("job_device_time", estimate.device_seconds, config.job_device_seconds, "s of device time"),
+        (
+            "job_device_time",
+            estimate.device_seconds,
+            config.job_device_seconds,
+            "s of device time",
+        ),
     ):
         if expected > limit:
             text = f"the job takes about {expected:.4g} {unit}, a job may take {limit:.4g}"

@@ -1,24 +1,17 @@
-"""What may stand in requests about jobs: names, pages, states, formats."""
+"""What may stand in requests about jobs: names, states, formats."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import TYPE_CHECKING
 
 from onnxscape.service.job_messages import STATES
 from onnxscape.service.order_checks import JOBS, Findings, identifier
-from onnxscape.service.rich_errors import BadRequestError
 from onnxscape.v1 import jobs_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from onnxscape.jobs.states import JobState
-
-DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
-
-_LONGEST_TOKEN = 512
 
 
 def job_id_of(name: str) -> str:
@@ -34,62 +27,6 @@ def job_id_of(name: str) -> str:
         BadRequestError: If it is no such name.
     """
     return identifier(JOBS, name, "name")
-
-
-def page_size_of(asked: int) -> int:
-    """Return how many entries a page has.
-
-    Args:
-        asked: How many are asked for; 0 for the default.
-
-    Returns:
-        At most `LARGEST_PAGE`.
-
-    Raises:
-        BadRequestError: If it is below 0.
-    """
-    findings = Findings()
-    if asked < 0:
-        findings.add("page_size", f"a number from 1 to {LARGEST_PAGE}, or 0", asked)
-    findings.refuse()
-    return min(asked or DEFAULT_PAGE, LARGEST_PAGE)
-
-
-def page_token(last: str) -> str:
-    """Return what continues a list.
-
-    Args:
-        last: Where the page ends.
-
-    Returns:
-        The token.
-    """
-    return base64.urlsafe_b64encode(last.encode()).decode().rstrip("=")
-
-
-def read_page_token(token: str) -> str | None:
-    """Return where a page begins.
-
-    Args:
-        token: From `page_token`, or empty.
-
-    Returns:
-        Where the page before ended; None for the first page.
-
-    Raises:
-        BadRequestError: If it is no token.
-    """
-    if not token:
-        return None
-    try:
-        if len(token) > _LONGEST_TOKEN:
-            raise ValueError
-        padded = token.encode("ascii") + b"=" * (-len(token) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-    except (ValueError, binascii.Error):
-        findings = Findings()
-        findings.add("page_token", "the next_page_token of another page", token)
-        raise BadRequestError(findings.violations) from None
 
 
 def states_of(asked: Collection[jobs_pb2.JobState]) -> frozenset[JobState]:

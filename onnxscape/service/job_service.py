@@ -1,4 +1,4 @@
-"""JobService: orders become jobs; jobs are told, watched, cancelled, and their surfaces sent."""
+"""JobService: orders become jobs, which are told, watched, cancelled; surfaces are sent."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from onnxscape.service.caller import current_user
 from onnxscape.service.job_messages import job_message
 from onnxscape.service.job_requests import (
     job_id_of,
-    page_size_of,
-    page_token,
-    read_page_token,
     states_of,
     wants_arrays,
 )
 from onnxscape.service.order_checks import JOBS, Findings, OrderLimits, refuse_violations
 from onnxscape.service.ordering import Ordering
+from onnxscape.service.pages import after_token, page_size, page_token
 from onnxscape.service.placing import Placing
 from onnxscape.service.rich_errors import FailedPreconditionError, NotFoundError
 from onnxscape.service.surface_messages import open_surface
@@ -111,7 +109,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         for pool in (self._quick, self._slow):
             await asyncio.to_thread(pool.shutdown)
 
-    async def CreateJob(  # noqa: N802 - named by the protocol
+    async def CreateJob(
         self, request: jobs_pb2.CreateJobRequest, context: Context
     ) -> jobs_pb2.CreateJobResponse:
         """Order a landscape.
@@ -135,7 +133,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             message.ClearField("name")
         return jobs_pb2.CreateJobResponse(job=message)
 
-    async def GetJob(  # noqa: N802 - named by the protocol
+    async def GetJob(
         self, request: jobs_pb2.GetJobRequest, context: Context
     ) -> jobs_pb2.GetJobResponse:
         """Tell of a job.
@@ -151,7 +149,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         job, spec = await self._own_job(request.name)
         return jobs_pb2.GetJobResponse(job=self._message(job, spec))
 
-    async def ListJobs(  # noqa: N802 - named by the protocol
+    async def ListJobs(
         self, request: jobs_pb2.ListJobsRequest, context: Context
     ) -> jobs_pb2.ListJobsResponse:
         """Tell of the caller's jobs, the newest first.
@@ -164,8 +162,8 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             A page of them.
         """
         del context
-        states, size = states_of(request.states), page_size_of(request.page_size)
-        after = read_page_token(request.page_token)
+        states, size = states_of(request.states), page_size(request.page_size)
+        after = after_token(JOBS, request.page_token)
         found = await self._call(self._list, current_user(), states, size + 1, after)
         response, room = jobs_pb2.ListJobsResponse(), _PAGE_BYTES
         for job, spec in found[:size]:
@@ -176,10 +174,10 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             response.jobs.append(message)
         if len(response.jobs) < len(found):
             last, _ = found[len(response.jobs) - 1]
-            response.next_page_token = page_token(last.id)
+            response.next_page_token = page_token(JOBS, last.number)
         return response
 
-    async def CancelJob(  # noqa: N802 - named by the protocol
+    async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: Context
     ) -> jobs_pb2.CancelJobResponse:
         """Ask for a job to stop.
@@ -197,7 +195,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             job = await self._coordinator.cancel(job.id)
         return jobs_pb2.CancelJobResponse(job=self._message(job, spec))
 
-    async def DeleteJob(  # noqa: N802 - named by the protocol
+    async def DeleteJob(
         self, request: jobs_pb2.DeleteJobRequest, context: Context
     ) -> jobs_pb2.DeleteJobResponse:
         """Delete a finished job with all that belongs to it.
@@ -217,15 +215,13 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         if job.state not in FINISHED:
             raise FailedPreconditionError(
                 "JOB_NOT_FINISHED",
-                f"expected a finished job, got {request.name}, which is {job.state}; cancel it "
-                "first",
+                f"expected a finished job, got {request.name}, which is {job.state}; cancel "
+                "it first",
             )
         await self._coordinator.delete(job.id)
         return jobs_pb2.DeleteJobResponse()
 
-    async def WatchJob(  # noqa: N802 - named by the protocol
-        self, request: jobs_pb2.WatchJobRequest, context: Context
-    ) -> None:
+    async def WatchJob(self, request: jobs_pb2.WatchJobRequest, context: Context) -> None:
         """Tell what happens to a job.
 
         Responses are written here, not yielded: only so is a call that breaks off in the
@@ -241,10 +237,14 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             findings.add("after_revision", "a revision, or 0", request.after_revision)
         findings.refuse()
         job, spec = await self._own_job(request.name)
+
+        async def look(revision: int) -> tuple[Job, Sequence[StoredPoint]] | None:
+            return await self._call(self._look, user, job.id, revision)
+
         watch = Watch(
             job.id,
             request.after_revision,
-            look=functools.partial(self._call, self._look, user, job.id),
+            look=look,
             changed=functools.partial(self._coordinator.changed, job.id),
             message=functools.partial(self._message, spec=spec),
             watchers=self.watchers,
@@ -255,7 +255,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
                 async for response in responses:
                     await context.write(response)
 
-    async def ReadSurface(  # noqa: N802 - named by the protocol
+    async def ReadSurface(
         self, request: jobs_pb2.ReadSurfaceRequest, context: Context
     ) -> None:
         """Send a surface, as far as it is evaluated.
@@ -273,7 +273,11 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
 
     @contextlib.asynccontextmanager
     async def _opened(self, job: Job, *, arrays: bool) -> AsyncGenerator[Reading]:
-        """Open the surface of a job, one surface after the other: each takes memory."""
+        """Open the surface of a job, one surface after the other: each takes memory.
+
+        Yields:
+            The surface.
+        """
         opening = asyncio.get_running_loop().run_in_executor(
             self._slow,
             functools.partial(
@@ -281,17 +285,18 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             ),
         )
         try:
-            reading = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close)
-            raise
-        with contextlib.closing(reading):
-            yield reading
+            yield await asyncio.shield(opening)
+        finally:
+            opening.add_done_callback(_close)  # also if the caller leaves before it is open
 
     async def _call(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Call a function that waits for the disk, in a thread."""
+        """Call a function that waits for the disk, in a thread.
+
+        Returns:
+            What it returns.
+        """
         call = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._quick, call)
 
@@ -305,7 +310,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         return job, self._ordering.spec_of(job.order)
 
     def _list(
-        self, user: str, states: frozenset[JobState], limit: int, after: str | None
+        self, user: str, states: frozenset[JobState], limit: int, after: int | None
     ) -> list[tuple[Job, jobs_pb2.JobSpec]]:
         jobs = self._store.jobs(user, states=states, limit=limit, after=after)
         return [(job, self._ordering.spec_of(job.order)) for job in jobs]
@@ -327,6 +332,6 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
 
 
 def _close(opening: asyncio.Future[Reading]) -> None:
-    """Close a surface that nobody waits for any more."""
+    """Close a surface that nobody reads any more."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

@@ -1,4 +1,4 @@
-"""From names to blobs and back: the caller's catalog as orders see it. For threads: it waits."""
+"""From names to blobs and back: the catalog as orders see it; for threads, as it waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from onnxscape.service.catalog_records import EVERYBODY
+from onnxscape.service.catalog_records import EVERYBODY, data_set_id, model_id
 from onnxscape.service.order_checks import DATA_SETS, MODELS, Findings, identifier
 from onnxscape.service.order_messages import blobs_of, order_of, spec_of
 from onnxscape.service.rich_errors import BlobsMissingError, NotFoundError
@@ -26,9 +26,7 @@ _OFFERED = 10_000
 class Ordering:
     """Finds what orders name, and names what orders hold."""
 
-    def __init__(
-        self, catalog: CatalogStore, blob_size: Callable[[str], int | None]
-    ) -> None:
+    def __init__(self, catalog: CatalogStore, blob_size: Callable[[str], int | None]) -> None:
         """Use a catalog.
 
         Args:
@@ -98,10 +96,10 @@ class Ordering:
         """
         models, data_sets = self._offered
         ref = order.data
-        uploaded = ref.name if ref.blob is None else ref.blob
+        uploaded = ref.name if ref.blob is None else data_set_id(ref)
         return spec_of(
             order,
-            model_id=models.get(order.model, order.model),
+            model_id=models.get(order.model, model_id(order.model)),
             data_id=data_sets.get(json.dumps(asdict(ref)), uploaded),
             size=lambda sha256: self._blob_size(sha256) or 0,
         )

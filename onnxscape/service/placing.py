@@ -29,29 +29,31 @@ ACTIVE = frozenset(JobState) - FINISHED
 
 
 class Validation(Protocol):
-    """What a validator finds out about an order.
-
-    Attributes:
-        spec: What defines the numbers.
-        points: Points to evaluate, as far as known.
-        seconds_per_point: Estimate.
-        memory: Of a worker, in bytes.
-        notes: For people.
-        warnings: For people.
-    """
+    """What a validator finds out about an order."""
 
     @property
-    def spec(self) -> EvalSpec: ...
+    def spec(self) -> EvalSpec:
+        """What defines the numbers."""
+
     @property
-    def points(self) -> int: ...
+    def points(self) -> int:
+        """Points to evaluate, as far as known."""
+
     @property
-    def seconds_per_point(self) -> float: ...
+    def seconds_per_point(self) -> float:
+        """Estimate."""
+
     @property
-    def memory(self) -> int: ...
+    def memory(self) -> int:
+        """Of a worker, in bytes."""
+
     @property
-    def notes(self) -> tuple[str, ...]: ...
+    def notes(self) -> tuple[str, ...]:
+        """For people."""
+
     @property
-    def warnings(self) -> tuple[str, ...]: ...
+    def warnings(self) -> tuple[str, ...]:
+        """For people."""
 
 
 class OrderValidator(Protocol):
@@ -175,7 +177,7 @@ class Placing:
         return self._store.job(job_id, user)
 
     async def _offer(self, user: str, order: Order) -> Offer:
-        earlier: Job | None = await self._call(self._store.equal_job, user, order.digest())
+        earlier: Job | None = await self._call(self._store.find_equal, user, order.digest())
         if earlier is not None:
             return Offer(
                 earlier.spec, earlier.estimate, earlier.notes, earlier.warnings, earlier
@@ -214,7 +216,7 @@ class Placing:
         refuse_excess(user, estimate, load, self._config)
 
     def _load(self, user: str) -> Load:
-        active = self._store.jobs(user, states=ACTIVE, limit=10_000, after=None)
+        active = self._store.jobs(user, states=ACTIVE, limit=10_000)
         counts = self._store.counts_by_state()
         return Load(
             active=len(active),

@@ -104,7 +104,10 @@ def _arrays(landscape: Landscape, folder: Path, stack: contextlib.ExitStack) -> 
         EVALUATED: landscape.evaluated.astype(np.float64),
     }
     file = stack.enter_context(
-        _kept(folder, [np.ascontiguousarray(values).data.cast("B") for values in surfaces.values()])
+        _kept(
+            folder,
+            [np.ascontiguousarray(values).data.cast("B") for values in surfaces.values()],
+        )
     )
     return Reading(file, header_of(landscape, list(surfaces)), landscape.grid.size)
 
@@ -139,7 +142,7 @@ def header_of(landscape: Landscape, names: Sequence[str]) -> jobs_pb2.SurfaceHea
 
 def _kept(folder: Path, parts: Sequence[bytes | memoryview]) -> IO[bytes]:
     """Return a file without a name, at its start, that holds some bytes."""
-    file = tempfile.TemporaryFile(dir=folder)
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
     try:
         file.writelines(parts)
         file.seek(0)

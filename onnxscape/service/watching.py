@@ -170,13 +170,14 @@ class Watch:
             if not await self._wait():
                 yield WatchJobResponse(heartbeat=Heartbeat())
 
-    def _told_of(
-        self, job: Job, points: Sequence[StoredPoint]
-    ) -> Generator[WatchJobResponse]:
+    def _told_of(self, job: Job, points: Sequence[StoredPoint]) -> Generator[WatchJobResponse]:
         """Tell a part of what is after the last revision, up to the job's at most.
 
         The points are read after the job, so that there may be some of later revisions; these
         wait for the next look.
+
+        Yields:
+            The responses.
         """
         points = [stored for stored in points if stored.revision <= job.revision]
         before = points[0].revision - 1 if points else job.revision
