@@ -6,7 +6,8 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── UsageError (ValueError)              an option or argument that means nothing
     │   ├── GridError                        a grid that holds no points or no range
     │   ├── DirectionError                   a direction file that does not fit the model
-    │   └── SpecConflictError                the output holds another landscape
+    │   ├── SpecConflictError                the output holds another landscape
+    │   └── RequestIdConflictError           a request's name that stands for another order
     ├── DataError (ValueError)               samples that cannot be used with this model
     │   ├── UnknownDataError (LookupError)   a data set of that name is not known
     │   └── DataUnavailableError (OSError)   known data that cannot be had here and now
@@ -20,6 +21,7 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── OutputError (OSError)                an output that cannot be written
     │   └── OutputBusyError                  another process is writing it
     ├── StorageError (OSError)               storage that failed while running; points are kept
+    │   └── DiskFullError                    a disk, or a share of it, without room
     └── ServerError (RuntimeError)           a server that did not do what it was asked
         ├── ServerUnreachableError (ConnectionError)   no answer from it
         ├── AccessError (PermissionError)    a caller that it does not know, or does not allow
@@ -38,6 +40,7 @@ __all__ = [
     "DataUnavailableError",
     "DeviceError",
     "DirectionError",
+    "DiskFullError",
     "GridError",
     "JobFailedError",
     "ModelFileError",
@@ -46,6 +49,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutputBusyError",
     "OutputError",
+    "RequestIdConflictError",
     "SelfTestError",
     "ServerBusyError",
     "ServerError",
@@ -82,6 +86,10 @@ class DirectionError(UsageError):
 
 class SpecConflictError(UsageError):
     """The output already holds a landscape of another spec or plan."""
+
+
+class RequestIdConflictError(UsageError):
+    """A request's name that was used for another order."""
 
 
 class DataError(OnnxscapeError, ValueError):
@@ -134,6 +142,10 @@ class OutputBusyError(OutputError):
 
 class StorageError(OnnxscapeError, OSError):
     """Storage that failed while running; the finished points are kept."""
+
+
+class DiskFullError(StorageError):
+    """A disk, or a share of it, without room for what is to be written."""
 
 
 class ServerError(OnnxscapeError, RuntimeError):

@@ -1,4 +1,4 @@
-"""What a run says of itself: the outline before it, the landscape and the report after it."""
+"""What a run says of itself: the outline before it, the report after it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscape.core.grid import Point
-from onnxscape.core.landscape import Landscape
 from onnxscape.core.loss import CLAMPED
 from onnxscape.core.parameter import TRAINABLE
-from onnxscape.core.samples import SUBSET
 from onnxscape.core.two_level import TwoLevels
 from onnxscape.data.dataset import SAMPLE_WEIGHT
 from onnxscape.data.layout import AS_IS
@@ -24,15 +21,13 @@ from onnxscape.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from onnxscape.core.plan import Plan
+    from onnxscape.core.landscape import Landscape
     from onnxscape.core.samples import Samples
     from onnxscape.core.spec import EvalSpec
+    from onnxscape.evaluation.assembly import Results
     from onnxscape.evaluation.engine import Engine
     from onnxscape.evaluation.inputs import EvalInputs
     from onnxscape.evaluation.observer import Observer
-
-Results = dict[tuple[int, int], "Mapping[str, float]"]
-"""(row, column) of a point to its metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,49 +83,6 @@ def evaluated_points(landscape: Landscape) -> int:
     used = landscape.surfaces.get("samples_used")  # of two levels on a few samples, or on all
     done = landscape.evaluated if used is None else used > 0
     return int(np.count_nonzero(done)) + apart
-
-
-def assembled(
-    inputs: EvalInputs, results: Results, plan: Plan, origin: Mapping[str, Any]
-) -> Landscape:
-    """Arrange results as surfaces.
-
-    Args:
-        inputs: What was evaluated.
-        results: The points that are finished.
-        plan: What defines their bits.
-        origin: From `provenance`.
-
-    Returns:
-        The landscape; a point that is missing is NaN and not evaluated. Of a point that has a
-        few samples only, where others take all, nothing but these is told.
-    """
-    grid = inputs.spec.grid
-    names = ["loss", *inputs.spec.metrics, "loss_stderr"]
-    on_few: list[str] = []
-    if inputs.spec.two_level is not None:
-        on_few = ["samples_used", *(SUBSET + name for name in names[:-1])]
-    elif inputs.spec.stderr is not None:
-        names.append("samples_used")
-    surfaces = {name: np.full(grid.shape, np.nan) for name in [*names, *on_few]}
-    evaluated = np.zeros(grid.shape, dtype=np.bool_)
-    for (row, column), metrics in results.items():
-        if row < 0 or column < 0:
-            continue
-        index = grid.index(Point(row, column, 0.0, 0.0))
-        evaluated[index] = not on_few or metrics["samples_used"] == inputs.spec.samples
-        for name in [*names, *on_few] if evaluated[index] else on_few:
-            surfaces[name][index] = metrics[name]
-    center = grid.center()
-    return Landscape(
-        grid=grid,
-        surfaces=surfaces,
-        evaluated=evaluated,
-        center=dict(results.get((center.row, center.column), {})),
-        spec=inputs.spec,
-        plan=plan,
-        provenance=origin,
-    )
 
 
 def warn_of_clamping(landscape: Landscape, samples: int, observer: Observer) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from onnxscape.errors import OnnxscapeError, OutOfMemoryError
+from onnxscape.evaluation.assembly import Results, assembled
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
 from onnxscape.evaluation.output import (
@@ -20,8 +21,6 @@ from onnxscape.evaluation.progress import Progress
 from onnxscape.evaluation.report import (
     EvaluationInterrupted,
     Report,
-    Results,
-    assembled,
     evaluated_points,
     outline,
     point_count,
@@ -190,7 +189,7 @@ def _save_what_there_is(
     results = store.results()
     plan = store.plan or plan  # it may have changed on the way
     if results and plan is not None:
-        save_landscape(assembled(inputs, results, plan, provenance(inputs, None)), path)
+        save_landscape(assembled(inputs.spec, results, plan, provenance(inputs, None)), path)
 
 
 def _evaluate(
@@ -234,7 +233,7 @@ def _evaluate(
     def report(*, finished: bool) -> Report:
         clock.lap("evaluation")
         results = sink.results()  # may hold one more than `found`: interrupts come anywhere
-        landscape = assembled(inputs, results, engine.plan, provenance(inputs, engine))
+        landscape = assembled(inputs.spec, results, engine.plan, provenance(inputs, engine))
         return Report(
             landscape=schedule.finished(landscape) if finished else landscape,
             computed=len(results) - reused,

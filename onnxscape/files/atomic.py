@@ -77,7 +77,7 @@ def replacing(target: Path, *, folder: Path | None = None) -> Iterator[IO[bytes]
         with suppress(OSError):
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -120,8 +120,15 @@ def create_in(folder: Path) -> tuple[Path, int]:
     return temporary, os.open(temporary, flags, 0o666)
 
 
-def _sync_folder(folder: Path) -> None:
-    # Makes the new name last through a power cut.
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder last through a power cut.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: If its disk fails.
+    """
     if sys.platform == "win32":
         return  # folders cannot be opened there; the rename itself is journalled
     try:

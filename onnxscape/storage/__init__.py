@@ -16,6 +16,7 @@ from onnxscape.storage.surface_file import (
     load_landscape,
     save_landscape,
     save_without_loss,
+    surface_image,
 )
 from onnxscape.storage.writer_lock import WriterLock
 
@@ -31,5 +32,6 @@ __all__ = [
     "save_directions",
     "save_landscape",
     "save_without_loss",
+    "surface_image",
     "write_atomically",
 ]

@@ -54,9 +54,24 @@ def save_landscape(landscape: Landscape, path: Path) -> None:
         UsageError: If a surface does not fit the grid, or a metric's name cannot be used.
         StorageError: If the file could not be written; an older one is as it was.
     """
+    write_atomically(path, surface_image(landscape))
+
+
+def surface_image(landscape: Landscape) -> bytes:
+    """Return the bytes of a landscape's surface file.
+
+    Args:
+        landscape: The result, complete or not.
+
+    Returns:
+        The HDF5 file.
+
+    Raises:
+        UsageError: As `save_landscape`.
+    """
     split = _split(landscape.provenance)
     _check(landscape, split)
-    write_atomically(path, hdf5_image(lambda file: _fill(file, landscape, split)))
+    return hdf5_image(lambda file: _fill(file, landscape, split))
 
 
 def save_without_loss(landscape: Landscape, path: Path, *, overwrite: bool) -> None:

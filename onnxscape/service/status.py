@@ -1,0 +1,189 @@
+"""From errors to statuses: one table, and the interceptor that applies it to every call."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from grpc_status import rpc_status
+
+from onnxscape import errors
+from onnxscape.service.rich_errors import StatusError, retry_info
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+_log = logging.getLogger(__name__)
+
+_Code = grpc.StatusCode
+
+CODES: Mapping[type[errors.OnnxscapeError], grpc.StatusCode] = {
+    errors.OnnxscapeError: _Code.INTERNAL,
+    errors.UsageError: _Code.INVALID_ARGUMENT,
+    errors.GridError: _Code.INVALID_ARGUMENT,
+    errors.DirectionError: _Code.INVALID_ARGUMENT,
+    errors.SpecConflictError: _Code.FAILED_PRECONDITION,
+    errors.RequestIdConflictError: _Code.ALREADY_EXISTS,
+    errors.DataError: _Code.INVALID_ARGUMENT,
+    errors.UnknownDataError: _Code.NOT_FOUND,
+    errors.DataUnavailableError: _Code.FAILED_PRECONDITION,
+    errors.ModelFileError: _Code.INVALID_ARGUMENT,
+    errors.UnsupportedModelError: _Code.INVALID_ARGUMENT,
+    errors.NoParametersError: _Code.INVALID_ARGUMENT,
+    errors.DeviceError: _Code.FAILED_PRECONDITION,
+    errors.OutOfMemoryError: _Code.RESOURCE_EXHAUSTED,
+    errors.SelfTestError: _Code.FAILED_PRECONDITION,
+    errors.SurfaceFileError: _Code.DATA_LOSS,
+    errors.OutputError: _Code.INTERNAL,
+    errors.OutputBusyError: _Code.INTERNAL,
+    errors.StorageError: _Code.UNAVAILABLE,
+    errors.DiskFullError: _Code.RESOURCE_EXHAUSTED,
+}
+"""Every error class has its row; a test proves it."""
+
+OURS = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE})
+"""Codes of the server's own trouble: its log has the text, which may name its files."""
+
+RETRY_SECONDS = 5.0
+"""When to try again after trouble that passes."""
+
+
+def status_error(error: Exception) -> StatusError:
+    """Return the status that an error ends a call with.
+
+    What the caller can do nothing about is logged, and told by an ID only.
+
+    Args:
+        error: What a method raised.
+
+    Returns:
+        The status.
+    """
+    if isinstance(error, StatusError):
+        return error
+    if not isinstance(error, errors.OnnxscapeError):
+        return _hidden(error, _Code.INTERNAL, "INTERNAL")
+    kind = type(error)
+    code = CODES.get(kind, _Code.INTERNAL)
+    if code in OURS:
+        return _hidden(error, code, kind.__name__)
+    return StatusError(code, kind.__name__, str(error))
+
+
+def _hidden(error: Exception, code: grpc.StatusCode, reason: str) -> StatusError:
+    """Log an error under a new ID.
+
+    Returns:
+        A status that tells the ID only.
+    """
+    number = secrets.token_hex(8)
+    _log.error("call failed, error id %s", number, exc_info=error)
+    what = {
+        _Code.UNAVAILABLE: "the server's storage failed; what is stored is kept; try again",
+        _Code.DATA_LOSS: "a file of the server is damaged",
+    }.get(code, "the server failed")
+    details = [retry_info(RETRY_SECONDS)] if code is _Code.UNAVAILABLE else []
+    return StatusError(
+        code,
+        reason,
+        f"{what}; if you ask its administrator, name the error {number}",
+        details=details,
+        metadata={"error_id": number},
+    )
+
+
+@contextlib.asynccontextmanager
+async def answered(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncGenerator[None]:
+    """Turn what is raised inside into the status of a call.
+
+    Args:
+        context: The call's.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        AbortError: After the call got its status: nothing is left to do.
+        BaseError: If gRPC itself was used in a wrong way.
+    """
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise  # has its status
+    except grpc.aio.BaseError:
+        # The call is over: a write to a client that left fails so, not as a cancellation.
+        if not context.cancelled() and not context.done():
+            raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a clean status
+        status = rpc_status.to_status(status_error(error).to_status())
+        await context.abort_with_status(status)
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Makes every method of the service answer errors with precise statuses."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the method of a call.
+
+        Args:
+            continuation: Finds the method.
+            handler_call_details: Of the call.
+
+        Returns:
+            The method, wrapped; None if there is none.
+        """
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            method = getattr(handler, kind)
+            if method is not None:
+                return _replaced(handler, kind, _wrapped(method))
+        return handler
+
+
+def _replaced(
+    handler: grpc.RpcMethodHandler[Any, Any], kind: str, method: Callable[..., Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = getattr(
+        grpc, f"{kind}_rpc_method_handler"
+    )
+    return make(
+        method,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method, a generator of responses or not, with its errors answered."""
+    if inspect.isasyncgenfunction(method):
+
+        async def generator(
+            request: Any, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncGenerator[Any]:
+            async with (
+                answered(context),
+                contextlib.aclosing(method(request, context)) as all_,
+            ):
+                async for response in all_:
+                    yield response
+
+        return generator
+
+    async def coroutine(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async with answered(context):
+            return await method(request, context)
+
+    return coroutine
