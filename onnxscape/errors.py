@@ -6,7 +6,8 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── UsageError (ValueError)              an option or argument that means nothing
     │   ├── GridError                        a grid that holds no points or no range
     │   ├── DirectionError                   a direction file that does not fit the model
-    │   └── SpecConflictError                the output holds another landscape
+    │   ├── SpecConflictError                the output holds another landscape
+    │   └── RequestIdConflictError           a request's name that stands for another order
     ├── DataError (ValueError)               samples that cannot be used with this model
     │   ├── UnknownDataError (LookupError)   a data set of that name is not known
     │   └── DataUnavailableError (OSError)   known data that cannot be had here and now
@@ -25,6 +26,7 @@ Each is also a built-in exception, so that callers may catch what they know::
         ├── ServerUnreachableError (ConnectionError)   no answer from it
         ├── AccessError (PermissionError)    a caller that it does not know, or does not allow
         ├── ServerLimitError                 a quota or a limit of it
+        │   └── ServerBusyError              too much to do now; try again later
         └── JobFailedError                   a job that ended without all of its points
 
 A message says what was expected, what came, where, and what to do.
@@ -47,7 +49,9 @@ __all__ = [
     "OutOfMemoryError",
     "OutputBusyError",
     "OutputError",
+    "RequestIdConflictError",
     "SelfTestError",
+    "ServerBusyError",
     "ServerError",
     "ServerLimitError",
     "ServerUnreachableError",
@@ -82,6 +86,10 @@ class DirectionError(UsageError):
 
 class SpecConflictError(UsageError):
     """The output already holds a landscape of another spec or plan."""
+
+
+class RequestIdConflictError(UsageError):
+    """A request's name that was used for another order."""
 
 
 class DataError(OnnxscapeError, ValueError):
@@ -154,6 +162,10 @@ class AccessError(ServerError, PermissionError):
 
 class ServerLimitError(ServerError):
     """More than a quota or a limit of the server allows, or than it can take now."""
+
+
+class ServerBusyError(ServerLimitError):
+    """A server that has too much to do now; later it may have less."""
 
 
 class JobFailedError(ServerError):

@@ -20,6 +20,7 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.GridError: 2,
     errors.DirectionError: 2,
     errors.SpecConflictError: 2,
+    errors.RequestIdConflictError: 2,
     errors.DataError: 2,
     errors.UnknownDataError: 2,
     errors.ModelFileError: 2,
@@ -37,6 +38,7 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.ServerUnreachableError: 5,
     errors.AccessError: 5,
     errors.ServerLimitError: 5,
+    errors.ServerBusyError: 5,
     errors.JobFailedError: 5,
 }
 """Every error class has its row; a test proves it."""

@@ -1,13 +1,15 @@
-"""The SQLite file of the catalog: who has which blobs, models and data, and who may call."""
+"""A SQLite database of a server: opened, checked, written in durable transactions."""
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from onnxscape.errors import DiskFullError, OutputError, StorageError
+from onnxscape.errors import DiskFullError, OnnxscapeError, OutputError, StorageError
 from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
@@ -15,62 +17,49 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-APPLICATION_ID = 0x6F786361
-"""`oxca`: marks a SQLite file as a catalog of onnxscape."""
-
-FORMAT = 1
-"""Version of the tables below, kept as SQLite's `user_version`."""
-
-_SCHEMA = f"""
-CREATE TABLE grants (
-    user TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
-    created REAL NOT NULL, used REAL NOT NULL,
-    PRIMARY KEY (user, sha256)) WITHOUT ROWID;
-CREATE INDEX grants_by_blob ON grants (sha256);
-CREATE TABLE models (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    user TEXT NOT NULL, id TEXT NOT NULL, display_name TEXT NOT NULL,
-    sha256 TEXT NOT NULL, size INTEGER NOT NULL, created REAL NOT NULL,
-    parameters INTEGER NOT NULL, moved INTEGER NOT NULL,
-    audit TEXT NOT NULL, version TEXT NOT NULL,
-    UNIQUE (user, id));
-CREATE TABLE data_sets (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    user TEXT NOT NULL, id TEXT NOT NULL, display_name TEXT NOT NULL,
-    sha256 TEXT, size INTEGER NOT NULL, created REAL NOT NULL,
-    format TEXT NOT NULL, arrays TEXT NOT NULL, splits TEXT NOT NULL,
-    UNIQUE (user, id));
-CREATE TABLE tokens (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
-    user TEXT NOT NULL, name TEXT NOT NULL,
-    created REAL NOT NULL, expires REAL, revoked REAL, used REAL);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
-"""
-
 _BUSY_SECONDS = 30.0
 
 
-class CatalogFile:
-    """The catalog's database; safe to be used by several threads, and processes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What is in a database.
 
-    Every write is a durable transaction. Made by `CatalogFile.open`.
+    Attributes:
+        what: What people call it: `catalog`.
+        application_id: Marks the file as ours.
+        version: Of the tables, kept as SQLite's `user_version`.
+        tables: Statements that make them, separated by semicolons.
     """
 
-    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    what: str
+    application_id: int
+    version: int
+    tables: str
+
+
+class Database:
+    """A database; safe to be used by several threads, and processes.
+
+    Every write is a durable transaction, and reads do not wait for it. Made by `open`.
+    """
+
+    def __init__(
+        self, writer: sqlite3.Connection, reader: sqlite3.Connection, what: str
+    ) -> None:
         self._writer, self._writing = writer, threading.Lock()
         self._reader, self._reading = reader, threading.Lock()
+        self._what = what
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the file; make it if it is new.
+    def open(cls, path: Path, schema: Schema) -> Self:
+        """Open a database; make it if it is new.
 
         Args:
             path: The file, in a folder that is there.
+            schema: What has to be in it.
 
         Returns:
-            The file.
+            The database.
 
         Raises:
             OutputError: If it cannot be opened or is none of ours.
@@ -80,17 +69,18 @@ class CatalogFile:
             for _ in range(2):
                 connections.append(_connect(path))
                 if len(connections) == 1:
-                    _prepare(connections[0], path)
+                    _prepare(connections[0], path, schema)
         except BaseException as error:
             for connection in connections:
                 connection.close()
             if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 raise OutputError(
-                    f"cannot open the catalog {path}: {reason(error)}; "
+                    f"cannot open the {schema.what} {path}: {reason(error)}; "
                     "name a writable folder on a local disk by --data-dir"
                 ) from error
             raise
-        return cls(*connections)
+        writer, reader = connections
+        return cls(writer, reader, schema.what)
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read.
@@ -149,14 +139,17 @@ class CatalogFile:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            if isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+            raise  # mistakes of ours
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, OnnxscapeError):
                 raise
-            full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC
             kind = DiskFullError if full else StorageError
             raise kind(
-                f"cannot read or write the server's catalog: {reason(error)}; what was stored "
-                "before is kept: try again when the disk has room and works"
+                f"cannot read or write the server's {self._what}: {reason(error)}; what was "
+                "stored before is kept: try again when the disk has room and works"
             ) from error
 
 
@@ -170,25 +163,27 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")  # or another process makes the tables as well
     try:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         found = connection.execute("PRAGMA application_id").fetchone()[0]
         if tables == 0 and found == 0:
-            for statement in filter(str.strip, _SCHEMA.split(";")):
+            for statement in filter(str.strip, schema.tables.split(";")):
                 connection.execute(statement)
-        elif found != APPLICATION_ID:
+            connection.execute(f"PRAGMA application_id = {schema.application_id}")
+            connection.execute(f"PRAGMA user_version = {schema.version}")
+        elif found != schema.application_id:
             raise OutputError(
-                f"{path} is a database of another program, not a catalog of onnxscape; "
+                f"{path} is a database of another program, not a {schema.what} of onnxscape; "
                 "name another folder by --data-dir"
             )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != FORMAT:
+        if version != schema.version:
             raise OutputError(
-                f"the catalog {path} has format {version}, this version reads {FORMAT}; "
-                "use the onnxscape that wrote it, or another --data-dir"
+                f"the {schema.what} {path} has format {version}, this version reads "
+                f"{schema.version}; use the onnxscape that wrote it, or another --data-dir"
             )
     finally:
         connection.execute("COMMIT")
