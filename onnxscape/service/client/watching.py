@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ async def watch(
         OnnxscapeError: If the server refuses it, or is not reached for too long.
     """
     backoff = Backoff(connection.patience, connection.patience.stream)
-    revision = after_revision
+    revision, last = after_revision, math.inf
     told = told or _ignore
     while True:
         request = WatchJobRequest(name=name, after_revision=revision)
@@ -99,11 +100,12 @@ async def watch(
                 event = _event(response)
                 if event is None:
                     continue
-                end = isinstance(event, JobChanged) and event.job.finished
-                if event.revision > revision or end:  # else a new stream repeats it
-                    revision = max(revision, event.revision)
+                if isinstance(event, JobChanged) and event.job.finished:
+                    last = event.job.revision  # points before it may be still to come
+                if event.revision > revision:  # else a new stream repeats it
+                    revision = event.revision
                     yield event
-                if end:
+                if revision >= last:
                     return
         except grpc.aio.AioRpcError as error:
             if not backoff.failing and retry_delay(error) is not None:
