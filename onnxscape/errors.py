@@ -6,7 +6,8 @@ Each is also a built-in exception, so that callers may catch what they know::
     ├── UsageError (ValueError)              an option or argument that means nothing
     │   ├── GridError                        a grid that holds no points or no range
     │   ├── DirectionError                   a direction file that does not fit the model
-    │   └── SpecConflictError                the output holds another landscape
+    │   ├── SpecConflictError                the output holds another landscape
+    │   └── RequestIdConflictError           a request's name that stands for another order
     ├── DataError (ValueError)               samples that cannot be used with this model
     │   ├── UnknownDataError (LookupError)   a data set of that name is not known
     │   └── DataUnavailableError (OSError)   known data that cannot be had here and now
@@ -47,6 +48,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutputBusyError",
     "OutputError",
+    "RequestIdConflictError",
     "SelfTestError",
     "ServerError",
     "ServerLimitError",
@@ -82,6 +84,10 @@ class DirectionError(UsageError):
 
 class SpecConflictError(UsageError):
     """The output already holds a landscape of another spec or plan."""
+
+
+class RequestIdConflictError(UsageError):
+    """A request's name that was used for another order."""
 
 
 class DataError(OnnxscapeError, ValueError):

@@ -20,6 +20,7 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.GridError: 2,
     errors.DirectionError: 2,
     errors.SpecConflictError: 2,
+    errors.RequestIdConflictError: 2,
     errors.DataError: 2,
     errors.UnknownDataError: 2,
     errors.ModelFileError: 2,

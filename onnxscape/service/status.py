@@ -28,6 +28,7 @@ CODES: Mapping[type[errors.OnnxscapeError], grpc.StatusCode] = {
     errors.GridError: _Code.INVALID_ARGUMENT,
     errors.DirectionError: _Code.INVALID_ARGUMENT,
     errors.SpecConflictError: _Code.FAILED_PRECONDITION,
+    errors.RequestIdConflictError: _Code.ALREADY_EXISTS,
     errors.DataError: _Code.INVALID_ARGUMENT,
     errors.UnknownDataError: _Code.NOT_FOUND,
     errors.DataUnavailableError: _Code.FAILED_PRECONDITION,

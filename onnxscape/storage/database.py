@@ -1,0 +1,189 @@
+"""A SQLite database of a server: opened, checked, written in durable transactions."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from onnxscape.errors import DiskFullError, OnnxscapeError, OutputError, StorageError
+from onnxscape.files.reason import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+_BUSY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What is in a database.
+
+    Attributes:
+        what: What people call it: `catalog`.
+        application_id: Marks the file as ours.
+        version: Of the tables, kept as SQLite's `user_version`.
+        tables: Statements that make them, separated by semicolons.
+    """
+
+    what: str
+    application_id: int
+    version: int
+    tables: str
+
+
+class Database:
+    """A database; safe to be used by several threads, and processes.
+
+    Every write is a durable transaction, and reads do not wait for it. Made by `open`.
+    """
+
+    def __init__(
+        self, writer: sqlite3.Connection, reader: sqlite3.Connection, what: str
+    ) -> None:
+        self._writer, self._writing = writer, threading.Lock()
+        self._reader, self._reading = reader, threading.Lock()
+        self._what = what
+
+    @classmethod
+    def open(cls, path: Path, schema: Schema) -> Self:
+        """Open a database; make it if it is new.
+
+        Args:
+            path: The file, in a folder that is there.
+            schema: What has to be in it.
+
+        Returns:
+            The database.
+
+        Raises:
+            OutputError: If it cannot be opened or is none of ours.
+        """
+        connections: list[sqlite3.Connection] = []
+        try:
+            for _ in range(2):
+                connections.append(_connect(path))
+                if len(connections) == 1:
+                    _prepare(connections[0], path, schema)
+        except BaseException as error:
+            for connection in connections:
+                connection.close()
+            if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+                raise OutputError(
+                    f"cannot open the {schema.what} {path}: {reason(error)}; "
+                    "name a writable folder on a local disk by --data-dir"
+                ) from error
+            raise
+        writer, reader = connections
+        return cls(writer, reader, schema.what)
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read.
+
+        Args:
+            query: A SELECT.
+            values: For its question marks.
+
+        Returns:
+            All rows.
+
+        Raises:
+            StorageError: If the disk fails.
+        """
+        with self._reading, self._translated():
+            return self._reader.execute(query, values).fetchall()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Begin a transaction, which is durable when the `with` block ends well.
+
+        Yields:
+            The connection to write by.
+
+        Raises:
+            StorageError: If the disk fails; nothing is changed then.
+        """
+        with self._writing, self._translated():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._reading, self._writing:
+            self._reader.close()
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+            raise  # mistakes of ours
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, OnnxscapeError):
+                raise
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC
+            kind = DiskFullError if full else StorageError
+            raise kind(
+                f"cannot read or write the server's {self._what}: {reason(error)}; what was "
+                "stored before is kept: try again when the disk has room and works"
+            ) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")  # or another process makes the tables as well
+    try:
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+        if tables == 0 and found == 0:
+            for statement in filter(str.strip, schema.tables.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.application_id}")
+            connection.execute(f"PRAGMA user_version = {schema.version}")
+        elif found != schema.application_id:
+            raise OutputError(
+                f"{path} is a database of another program, not a {schema.what} of onnxscape; "
+                "name another folder by --data-dir"
+            )
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != schema.version:
+            raise OutputError(
+                f"the {schema.what} {path} has format {version}, this version reads "
+                f"{schema.version}; use the onnxscape that wrote it, or another --data-dir"
+            )
+    finally:
+        connection.execute("COMMIT")
