@@ -173,9 +173,10 @@ class Upload:
 
     def close(self) -> None:
         """End the stream; what it has written stays, for another one to go on with."""
-        if not self._closed:
-            self._closed = True
-            self._folder.leave(self._part)
+        with self._part.lock:  # a piece may be on its way to the disk still
+            if not self._closed:
+                self._closed = True
+                self._folder.leave(self._part)
 
     def __enter__(self) -> Self:
         return self
