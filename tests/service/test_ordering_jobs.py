@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from jobs_server import as_user, refused, run, served, spec_message
+from jobs_server import run, served
 
 from onnxscape.v1 import jobs_pb2
 
