@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from onnxscape.evaluation.api import evaluate, load
     from onnxscape.evaluation.report import EvaluationInterrupted
     from onnxscape.graph.audit import Audit, inspect
+    from onnxscape.service.client.async_client import AsyncClient
+    from onnxscape.service.client.client import Client
     from onnxscape.version import __version__
 
 __all__ = [
+    "AsyncClient",
     "Audit",
     "Axis",
+    "Client",
     "EvalSpec",
     "EvaluationInterrupted",
     "Grid",
@@ -41,8 +45,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncClient": "service.client.async_client",
     "Audit": "graph.audit",
     "Axis": "core.grid",
+    "Client": "service.client.client",
     "EvalSpec": "core.spec",
     "EvaluationInterrupted": "evaluation.report",
     "Grid": "core.grid",

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscape.core.loss import CUSTOM, Labels
 from onnxscape.core.spec import EvalSpec
-from onnxscape.data import Dataset, load_dataset, prepare_samples
+from onnxscape.data import prepare_samples
 from onnxscape.data.labels import sample_weights
 from onnxscape.data.matching import COLUMNS, match_inputs
 from onnxscape.data.subset import subset_indices
-from onnxscape.errors import DataError, UnsupportedModelError, UsageError
+from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.evaluation.approximation import (
     AUTO,
     approximation,
@@ -26,6 +25,7 @@ from onnxscape.evaluation.approximation import (
     two_level,
 )
 from onnxscape.evaluation.directions import make_directions, refuse_nothing
+from onnxscape.evaluation.given_data import given_data
 from onnxscape.evaluation.given_weights import (
     given_weights,
     refuse_missing_weights,
@@ -37,13 +37,12 @@ from onnxscape.evaluation.objective import (
     check_names,
     custom_files,
     ignored_label,
-    is_file,
     make_objective,
     wanted_labels,
 )
 from onnxscape.evaluation.probe import PROBED, look_at
 from onnxscape.evaluation.proposal import propose, told_of_proposal
-from onnxscape.evaluation.request import DEFAULT_SAMPLES
+from onnxscape.evaluation.request import DEFAULT_SAMPLES, is_file
 from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.model_file import ModelFile, read_model
@@ -54,9 +53,10 @@ if TYPE_CHECKING:
     from onnxscape.core.direction import Direction
     from onnxscape.core.parameter import Parameter
     from onnxscape.core.samples import Samples
+    from onnxscape.data import Dataset
     from onnxscape.data.matching import Matching
     from onnxscape.evaluation.observer import Observer
-    from onnxscape.evaluation.request import Data, EvalRequest
+    from onnxscape.evaluation.request import EvalRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +158,7 @@ def _samples_and_objective(
     Returns:
         All samples, and what is computed from their outputs.
     """
-    dataset = _dataset(request.data, request, observer)
+    dataset = given_data(request, observer)
     refuse_missing_weights(file, dataset, request.precision)
     custom = custom_files(request)
     output, default = _output(file, request, custom, observer)
@@ -300,32 +300,3 @@ def _samples(
         scale=request.scale,
         **wanted,
     )
-
-
-def _dataset(data: Data, request: EvalRequest, observer: Observer) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if isinstance(data, str | Path):
-        if not str(data):
-            raise UsageError(
-                "expected data as a name, file, folder or module:function, got ''"
-            )
-        return load_dataset(
-            str(data),
-            split=request.split,
-            data_dir=request.data_dir,
-            report=observer.note,
-            progress=observer.bytes_read,
-        )
-    if isinstance(data, Mapping):
-        arrays = {str(name): np.asarray(values) for name, values in data.items()}
-    else:
-        try:
-            x, y = data
-        except (TypeError, ValueError):
-            raise DataError(
-                "expected data as a name, a path, (x, y), or a mapping with the labels under "
-                f"'y'; got {type(data).__name__}"
-            ) from None
-        arrays = {"x": np.asarray(x), "y": np.asarray(y)}
-    return Dataset.from_arrays("arrays", arrays)

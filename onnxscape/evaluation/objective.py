@@ -26,6 +26,7 @@ from onnxscape.core.loss import (
 from onnxscape.errors import DataError, UnsupportedModelError, UsageError
 from onnxscape.evaluation.custom_checks import check_custom
 from onnxscape.evaluation.probe import check_per_batch
+from onnxscape.evaluation.request import is_file
 from onnxscape.evaluation.score_checks import check_classes, check_scores, check_values
 from onnxscape.graph.heads import labels_input, read_custom
 
@@ -59,15 +60,6 @@ class Objective:
     custom: Mapping[str, ModelFile]
     spec: Mapping[str, Any]
     text: str
-
-
-def is_file(name: str) -> bool:
-    """Return whether the name of a loss or metric is that of a file.
-
-    Args:
-        name: What the user wrote.
-    """
-    return name.lower().endswith(".onnx")
 
 
 def check_names(request: EvalRequest) -> None:

@@ -13,7 +13,7 @@ from onnxscape.errors import (
     UsageError,
 )
 from onnxscape.evaluation.directions import write_directions
-from onnxscape.evaluation.objective import is_file
+from onnxscape.evaluation.request import is_file
 from onnxscape.runtime.devices import provider_of
 from onnxscape.storage import check_writable, is_ours, load_directions, load_landscape
 

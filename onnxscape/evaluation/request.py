@@ -144,3 +144,12 @@ class OutputOptions:
     restart: bool = False
     store: Path | None = None
     save_directions: Path | None = None
+
+
+def is_file(name: str) -> bool:
+    """Return whether the name of a loss or metric is that of a file.
+
+    Args:
+        name: What the user wrote.
+    """
+    return name.lower().endswith(".onnx")

@@ -92,6 +92,7 @@ SETTINGS: Mapping[str, Setting] = {
     "model_nodes": Setting(_LIMITS, integer(1), "Nodes of a model."),
     "worker_memory": Setting(_LIMITS, size, "Resident memory of a worker."),
     "job_device_seconds": Setting(_LIMITS, number(0), "Estimated device time of a job."),
+    "unfinished_jobs": Setting(_LIMITS, integer(1), "Unfinished jobs of all users."),
     "loading_seconds": Setting(_LIMITS, number(0), "Time for a worker to load a job."),
     "point_seconds": Setting(_LIMITS, number(0), "Time for one point."),
     "reading_seconds": Setting(_LIMITS, integer(1), "Time for reading a model or data."),

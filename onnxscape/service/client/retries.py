@@ -1,0 +1,80 @@
+"""Trying again: how often, how long, and what for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onnxscape.service.client.server_errors import retry_delay
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a client tries again.
+
+    Attributes:
+        call: Seconds from the first failure of a call to giving it up.
+        stream: Seconds without anything from a job that is watched, or of an upload, to giving
+            it up: a server may be restarted meanwhile.
+        silence: Seconds without a heartbeat after which a connection counts as lost.
+        first: Seconds before the second try; each wait is twice the one before.
+        longest: Longest wait.
+    """
+
+    call: float = 8.0
+    stream: float = 120.0
+    silence: float = 60.0
+    first: float = 0.2
+    longest: float = 5.0
+
+
+class Backoff:
+    """Decides, failure by failure, whether to try once more, and waits."""
+
+    def __init__(self, patience: Patience, seconds: float) -> None:
+        """Start without a failure.
+
+        Args:
+            patience: How long to wait.
+            seconds: From the first failure to the last try.
+        """
+        self._patience = patience
+        self._seconds = seconds
+        self.succeeded()
+
+    def succeeded(self) -> None:
+        """Forget all failures: something went on."""
+        self._give_up: float | None = None
+        self._wait = self._patience.first
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try failed."""
+        return self._give_up is not None
+
+    async def wait(self, error: grpc.aio.AioRpcError) -> bool:
+        """Wait before the next try.
+
+        Args:
+            error: What the last try ended with.
+
+        Returns:
+            Whether there is to be one; False, at once, if it would not help or be too late.
+        """
+        least = retry_delay(error)
+        now = time.monotonic()
+        if self._give_up is None:
+            self._give_up = now + self._seconds
+        if least is None or now + least >= self._give_up:
+            return False
+        # All clients of a server that comes back shall not come at the same moment.
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        await asyncio.sleep(min(max(least, self._wait * jitter), self._give_up - now))
+        self._wait = min(2 * self._wait, self._patience.longest)
+        return True

@@ -1,0 +1,155 @@
+"""From the status of a call back to the error that the server meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from onnxscape import errors
+from onnxscape.errors import (
+    AccessError,
+    OnnxscapeError,
+    ServerError,
+    ServerLimitError,
+    ServerUnreachableError,
+    UsageError,
+)
+from onnxscape.service.rich_errors import DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxscape.service.client.address import Address
+
+_DETAILS = "grpc-status-details-bin"
+
+_Code = grpc.StatusCode
+
+_PASSING = frozenset({_Code.UNAVAILABLE, _Code.ABORTED, _Code.DEADLINE_EXCEEDED})
+"""What another try may mend."""
+
+_SERVERS_OWN = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE, _Code.UNKNOWN})
+"""Trouble of the server: an error's class would say that it happened here."""
+
+_CLASSES: Mapping[grpc.StatusCode, type[OnnxscapeError]] = {
+    _Code.INVALID_ARGUMENT: UsageError,
+    _Code.NOT_FOUND: UsageError,
+    _Code.ALREADY_EXISTS: UsageError,
+    _Code.FAILED_PRECONDITION: UsageError,
+    _Code.OUT_OF_RANGE: UsageError,
+    _Code.UNAUTHENTICATED: AccessError,
+    _Code.PERMISSION_DENIED: AccessError,
+    _Code.RESOURCE_EXHAUSTED: ServerLimitError,
+}
+"""What a status means whose reason is no class of ours; all others are `ServerError`."""
+
+
+def details_of(error: grpc.aio.AioRpcError) -> tuple[ErrorInfo | None, RetryInfo | None]:
+    """Return what a status says besides code and message.
+
+    Args:
+        error: The status.
+
+    Returns:
+        What went wrong, for programs, and when to try again; None for what it does not say.
+    """
+    info = retry = None
+    for key, value in error.trailing_metadata() or ():
+        if key != _DETAILS or not isinstance(value, bytes):
+            continue
+        try:
+            status = Status.FromString(value)
+            for detail in status.details:
+                if detail.Is(ErrorInfo.DESCRIPTOR):
+                    info = ErrorInfo()
+                    detail.Unpack(info)
+                elif detail.Is(RetryInfo.DESCRIPTOR):
+                    retry = RetryInfo()
+                    detail.Unpack(retry)
+        except DecodeError:
+            continue
+    return info, retry
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str | None:
+    """Return the reason that an onnxscape server gave.
+
+    Args:
+        error: The status.
+
+    Returns:
+        For instance `BLOBS_MISSING`; None if it gave none.
+    """
+    info, _ = details_of(error)
+    return info.reason if info is not None and info.domain == DOMAIN else None
+
+
+def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
+    """Return whether, and when at the earliest, another try may help.
+
+    Args:
+        error: The status.
+
+    Returns:
+        Seconds to wait at least; None if it would not help.
+    """
+    _, retry = details_of(error)
+    if retry is not None:
+        delay = retry.retry_delay
+        seconds: float = delay.seconds + delay.nanos / 1e9
+        return max(0.0, seconds)
+    return 0.0 if error.code() in _PASSING else None
+
+
+def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
+    """Return the error that a status stands for.
+
+    Args:
+        error: The status.
+        address: Of the server, for messages.
+
+    Returns:
+        An error of the class that the server raised, if that is the caller's to mend; else
+        one of `ServerError`.
+    """
+    code, text = error.code(), error.details() or "no details"
+    reason = reason_of(error)
+    if code is _Code.UNAVAILABLE and reason is None:
+        return ServerUnreachableError(unreachable(address, text))
+    if code is _Code.DEADLINE_EXCEEDED:
+        return ServerUnreachableError(f"{address} did not answer in time; try again later")
+    if code is _Code.UNIMPLEMENTED:
+        return ServerError(
+            f"expected an onnxscape server of this version at {address}, got one that does "
+            f"not know the call ({text}); check the address and both versions"
+        )
+    found: type[OnnxscapeError] | None = None
+    if reason is not None and reason in errors.__all__:
+        found = getattr(errors, reason)
+    if found is not None and code not in _SERVERS_OWN:
+        return found(text)
+    kind = _CLASSES.get(code, ServerError)
+    if kind is AccessError:
+        text += "; check --token or ONNXSCAPE_TOKEN, or the client's certificate"
+    return kind(text if kind is not ServerError else f"{address}: {text}")
+
+
+def unreachable(address: Address, why: str) -> str:
+    """Return the message for a server that does not answer.
+
+    Args:
+        address: Where it should be.
+        why: What gRPC says.
+
+    Returns:
+        The message.
+    """
+    return (
+        f"cannot reach a server at {address} ({why}); check the address, that `onnxscape "
+        "serve` runs there, and that both sides agree on TLS (--tls-ca, --insecure)"
+    )
