@@ -412,7 +412,7 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
         end = self.ends.pop(0) if self.ends else None
         at = request.after_revision
         if at:  # the first response holds the job, whether it has changed or not
-            yield jobs_pb2.WatchJobResponse(revision=at, job=job.message)
+            yield jobs_pb2.WatchJobResponse(job=job.message)
         while context.is_active():
             with job.changed:
                 job.changed.wait_for(lambda n=at: len(job.log) > n, self.server.heartbeat)

@@ -56,7 +56,8 @@ def test_what_is_watched_is_every_point_once_and_ends_with_the_end(client):
 def test_a_watch_goes_on_from_a_revision(client):
     job = client.submit(MODEL, "digits", grid="4x3")
     events = list(job.watch())
-    later = list(job.watch(events[5].revision))
+    first, *later = job.watch(events[5].revision)
+    assert isinstance(first, JobChanged)  # as it is now
     assert [e.revision for e in later] == [e.revision for e in events[6:]]
 
 

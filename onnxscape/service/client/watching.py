@@ -87,7 +87,7 @@ async def watch(
         OnnxscapeError: If the server refuses it, or is not reached for too long.
     """
     backoff = Backoff(connection.patience, connection.patience.stream)
-    revision, last = after_revision, math.inf
+    revision, last, begun = after_revision, math.inf, False
     told = told or _ignore
     while True:
         request = WatchJobRequest(name=name, after_revision=revision)
@@ -97,13 +97,13 @@ async def watch(
                 if backoff.failing:
                     backoff.succeeded()
                     told(f"{connection.address} is back")
-                event = _event(response)
+                event = _event(response, revision)
                 if event is None:
                     continue
                 if isinstance(event, JobChanged) and event.job.finished:
                     last = event.job.revision  # points before it may be still to come
-                if event.revision > revision:  # else a new stream repeats it
-                    revision = event.revision
+                if event.revision > revision or not begun:  # else a new stream repeats it
+                    revision, begun = event.revision, True
                     yield event
                 if revision >= last:
                     return
@@ -136,12 +136,14 @@ async def _responses(call: Any, silence: float) -> AsyncGenerator[Any]:
         yield response
 
 
-def _event(response: Any) -> WatchEvent | None:
-    """Return what a response tells; None for a heartbeat."""
+def _event(response: Any, revision: int) -> WatchEvent | None:
+    """Return what a response tells; None for a heartbeat.
+
+    A job that has not changed since the last revision has no revision of its own.
+    """
     kind = response.WhichOneof("event")
     if kind == "job":
-        info = job_info(response.job)
-        return JobChanged(info, response.revision or info.revision)
+        return JobChanged(job_info(response.job), max(response.revision, revision))
     if kind == "points":
         return PointsDone(point_results(response.points), response.revision)
     return None
