@@ -26,6 +26,7 @@ Each is also a built-in exception, so that callers may catch what they know::
         ├── ServerUnreachableError (ConnectionError)   no answer from it
         ├── AccessError (PermissionError)    a caller that it does not know, or does not allow
         ├── ServerLimitError                 a quota or a limit of it
+        │   └── ServerBusyError              too much to do now; try again later
         └── JobFailedError                   a job that ended without all of its points
 
 A message says what was expected, what came, where, and what to do.
@@ -50,6 +51,7 @@ __all__ = [
     "OutputError",
     "RequestIdConflictError",
     "SelfTestError",
+    "ServerBusyError",
     "ServerError",
     "ServerLimitError",
     "ServerUnreachableError",
@@ -160,6 +162,10 @@ class AccessError(ServerError, PermissionError):
 
 class ServerLimitError(ServerError):
     """More than a quota or a limit of the server allows, or than it can take now."""
+
+
+class ServerBusyError(ServerLimitError):
+    """A server that has too much to do now; later it may have less."""
 
 
 class JobFailedError(ServerError):

@@ -38,6 +38,7 @@ EXIT_STATUS: Mapping[type[errors.OnnxscapeError], int] = {
     errors.ServerUnreachableError: 5,
     errors.AccessError: 5,
     errors.ServerLimitError: 5,
+    errors.ServerBusyError: 5,
     errors.JobFailedError: 5,
 }
 """Every error class has its row; a test proves it."""

@@ -3,11 +3,13 @@
 For native code that reads what strangers wrote: whatever it does, it can neither crash nor
 exhaust this process. The child is a new interpreter, never a fork, so that threads of this
 process (ONNX Runtime, gRPC) do not matter. One pipe leads back, and what is read from it is
-limited: with a second one a child that fills either would wait for ever.
+limited: with a second one a child that fills either would wait for ever. The child ends with
+this process, however that ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
@@ -16,6 +18,8 @@ import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from onnxscape.files.parent_death import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,13 +60,12 @@ def run_in_child(
         ChildError: If it raises, crashes, exceeds a limit, or returns too much.
     """
     name = f"{function.__module__}:{function.__qualname__}"
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     child = subprocess.Popen(
-        [sys.executable, "-P", "-c", _CODE, name, str(seconds), str(memory)],
+        _command(name, seconds, memory),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        env=_environment(),
     )
     # Not `communicate`: it would keep whatever a child that went mad writes.
     timer = threading.Timer(seconds, child.kill)
@@ -87,6 +90,78 @@ def run_in_child(
     return written
 
 
+async def await_child(
+    function: str,
+    data: bytes,
+    *,
+    seconds: int,
+    memory: int,
+    most: int,
+    threads: int = 1,
+) -> bytes:
+    """Call a function in a child process, and let the event loop go on meanwhile.
+
+    Leaving it (by a cancellation) kills the child.
+
+    Args:
+        function: `module:name` of a public function; this process need not import it.
+        data: Its argument.
+        seconds: Limit of time altogether; of processor time for each thread.
+        memory: Limit of the child's address space in bytes (where the system knows limits).
+        most: Largest result in bytes.
+        threads: How many compute.
+
+    Returns:
+        Its result.
+
+    Raises:
+        ChildError: If it raises, crashes, exceeds a limit, or returns too much.
+    """
+    child = await asyncio.create_subprocess_exec(
+        *_command(function, seconds * threads, memory),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    assert child.stdin is not None  # noqa: S101 - both are pipes
+    assert child.stdout is not None  # noqa: S101
+    kept, timed_out, written = max(most, 4 * _MOST_SAID), False, b""
+    try:
+        async with asyncio.timeout(seconds):
+            child.stdin.write(data)
+            with contextlib.suppress(OSError):  # a child that died does not read it
+                await child.stdin.drain()
+            child.stdin.close()
+            while len(written) <= kept and (piece := await child.stdout.read(1 << 16)):
+                written += piece
+            if len(written) <= kept:
+                await child.wait()
+    except TimeoutError:
+        timed_out = True
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    status = child.returncode
+    if timed_out or (status != 0 and len(written) <= kept):
+        raise ChildError(_what_happened(status or 0, written, timed_out, seconds))
+    if len(written) > most:
+        raise ChildError(f"its result has more than {most} bytes")
+    return written
+
+
+def _command(name: str, seconds: int, memory: int) -> list[str]:
+    own = str(os.getpid())
+    return [sys.executable, "-P", "-c", _CODE, name, str(seconds), str(memory), own]
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+
+
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
     """Write the argument; a child that died does not read it."""
     assert child.stdin is not None  # noqa: S101 - it is a pipe
@@ -109,7 +184,8 @@ def serve() -> None:
 
     What else is printed, be it by native code, goes where stderr goes.
     """
-    name, seconds, memory = sys.argv[1:]
+    name, seconds, memory, parent = sys.argv[1:]
+    die_with(int(parent))
     _limit(int(seconds), int(memory))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

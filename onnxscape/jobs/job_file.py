@@ -60,7 +60,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT RO
 JOBS = (
     'SELECT id, user, "order", display_name, priority, state, reason, message, revision, spec,'
     ' "plan", outline, provenance, notes, warnings, total, done, failed, points, seconds,'
-    " memory, created, started, ended, device_seconds FROM jobs "
+    " memory, created, started, ended, device_seconds, number FROM jobs "
 )
 """Selects what `job_of` reads."""
 
@@ -103,6 +103,7 @@ def job_of(row: Sequence[Any]) -> Job:
         started,
         ended,
         device_seconds,
+        number,
     ) = row
     return Job(
         id=identifier,
@@ -127,6 +128,7 @@ def job_of(row: Sequence[Any]) -> Job:
         started=started,
         ended=ended,
         device_seconds=device_seconds,
+        number=number,
     )
 
 

@@ -214,7 +214,7 @@ class JobStore:
         *,
         states: Collection[JobState] = frozenset(),
         limit: int,
-        after: str | None,
+        after: int | None = None,
     ) -> list[Job]:
         """Return jobs of a user, the newest first.
 
@@ -222,15 +222,15 @@ class JobStore:
             user: Whose.
             states: Only jobs in these; empty for all.
             limit: How many at most.
-            after: ID of the last one seen; None to begin. The list of one that is gone ends.
+            after: Number of the last one seen, which may be gone by now; None to begin.
 
         Returns:
             The jobs.
         """
-        query, values = JOBS + "WHERE user = ?", [user]
+        query, values = JOBS + "WHERE user = ?", list[str | int]([user])
         if after is not None:
-            query += " AND number < (SELECT number FROM jobs WHERE id = ? AND user = ?)"
-            values += [after, user]
+            query += " AND number < ?"
+            values.append(after)
         if states:
             query += f" AND state IN ({', '.join('?' * len(states))})"
             values += sorted(states)

@@ -21,6 +21,9 @@ _INSERT = (
     " failure, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
+_PAGE = 1000
+"""Points that are read at once."""
+
 _NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
 
 
@@ -106,11 +109,15 @@ class PointTable:
         Args:
             job_id: Whose.
         """
-        query = f"{POINTS}WHERE p.job = {_NUMBER} ORDER BY p.revision"
-        points = (point_of(row) for row in self._database.rows(query, (job_id,)))
-        return {
-            (p.point.row, p.point.column): p.metrics for p in points if p.metrics is not None
-        }
+        found: dict[tuple[int, int], Mapping[str, float]] = {}
+        revision = 0
+        # Page by page: nobody else's reading waits for that of a whole surface.
+        while page := self.after(job_id, revision, _PAGE):
+            for stored in page:
+                if stored.metrics is not None:
+                    found[stored.point.row, stored.point.column] = stored.metrics
+            revision = page[-1].revision
+        return found
 
     def failures(self, job_id: str) -> dict[tuple[int, int], str]:
         """Return why points failed, in the order they did.

@@ -230,7 +230,7 @@ class ExecutorConformance:
 
             first = await events_of(executor, slot, slow, at)
             left = [point for point in slow.points if point not in points_of(first)]
-            chunk = replace(subject.chunk, points=left[:2], plan=first[0].plan)
+            chunk = replace(subject.chunk, points=left[:2], plan=first[0].plan, lease=2)
             return first, left, await events_of(executor, slot, chunk)
 
         first, left, second = in_loop(body)
