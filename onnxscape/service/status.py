@@ -43,11 +43,23 @@ CODES: Mapping[type[errors.OnnxscapeError], grpc.StatusCode] = {
     errors.OutputBusyError: _Code.INTERNAL,
     errors.StorageError: _Code.UNAVAILABLE,
     errors.DiskFullError: _Code.RESOURCE_EXHAUSTED,
+    errors.ServerError: _Code.INTERNAL,
+    errors.ServerUnreachableError: _Code.INTERNAL,
+    errors.AccessError: _Code.PERMISSION_DENIED,
+    errors.ServerLimitError: _Code.RESOURCE_EXHAUSTED,
+    errors.ServerBusyError: _Code.RESOURCE_EXHAUSTED,
+    errors.JobFailedError: _Code.FAILED_PRECONDITION,
 }
 """Every error class has its row; a test proves it."""
 
-OURS = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE})
-"""Codes of the server's own trouble: its log has the text, which may name its files."""
+_HIDDEN: Mapping[grpc.StatusCode, str] = {
+    _Code.INTERNAL: "the server failed",
+    _Code.DATA_LOSS: "a file of the server is damaged",
+    _Code.UNAVAILABLE: "the server's storage failed; what is stored is kept; try again",
+}
+# The server's own trouble. Its log has the text of the error, which may name files.
+
+_PASSING = frozenset({errors.StorageError, errors.ServerBusyError})
 
 RETRY_SECONDS = 5.0
 """When to try again after trouble that passes."""
@@ -66,28 +78,15 @@ def status_error(error: Exception) -> StatusError:
     """
     if isinstance(error, StatusError):
         return error
-    if not isinstance(error, errors.OnnxscapeError):
-        return _hidden(error, _Code.INTERNAL, "INTERNAL")
-    kind = type(error)
-    code = CODES.get(kind, _Code.INTERNAL)
-    if code in OURS:
-        return _hidden(error, code, kind.__name__)
-    return StatusError(code, kind.__name__, str(error))
-
-
-def _hidden(error: Exception, code: grpc.StatusCode, reason: str) -> StatusError:
-    """Log an error under a new ID.
-
-    Returns:
-        A status that tells the ID only.
-    """
+    code, reason = _Code.INTERNAL, "INTERNAL"
+    if isinstance(error, errors.OnnxscapeError):
+        code, reason = CODES.get(type(error), code), type(error).__name__
+    details = [retry_info(RETRY_SECONDS)] if type(error) in _PASSING else []
+    if code not in _HIDDEN and not isinstance(error, errors.DataUnavailableError):
+        return StatusError(code, reason, str(error), details=details)
     number = secrets.token_hex(8)
     _log.error("call failed, error id %s", number, exc_info=error)
-    what = {
-        _Code.UNAVAILABLE: "the server's storage failed; what is stored is kept; try again",
-        _Code.DATA_LOSS: "a file of the server is damaged",
-    }.get(code, "the server failed")
-    details = [retry_info(RETRY_SECONDS)] if code is _Code.UNAVAILABLE else []
+    what = _HIDDEN.get(code, "the server cannot get the data that it offers")
     return StatusError(
         code,
         reason,
