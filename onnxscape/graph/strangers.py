@@ -128,7 +128,8 @@ def _calls(
     Raises:
         UnsupportedModelError: If an operator is of another domain.
     """
-    count, called = 0, dict[Call, int]()
+    count = 0
+    called: dict[Call, int] = {}
     for node in _messages(part):
         if not isinstance(node, onnx.NodeProto):
             continue
@@ -158,7 +159,8 @@ def _expanded(
     """
     known: dict[Call, int] = {}
     for start in inside:
-        open_, path = [start], set[Call]()
+        open_ = [start]
+        path: set[Call] = set()
         while open_:
             key = open_[-1]
             left = [call for call in inside[key][1] if call not in known]

@@ -11,6 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from onnxscape.errors import OnnxscapeError, UsageError
+from onnxscape.jobs.configuration import CoordinatorConfig
+from onnxscape.jobs.courses import Courses
+from onnxscape.jobs.endings import Endings
 from onnxscape.jobs.estimates import Load, completion
 from onnxscape.jobs.ledger import Ledger
 from onnxscape.jobs.live_job import LiveJob
@@ -18,7 +21,9 @@ from onnxscape.jobs.records import JobFailure
 from onnxscape.jobs.scheduler import Scheduler
 from onnxscape.jobs.states import FINISHED, JobEvent, JobState
 from onnxscape.jobs.surfaces import surface_path, sweep
-from onnxscape.jobs.turns import CoordinatorConfig, Turns
+from onnxscape.jobs.tally import Tally
+from onnxscape.jobs.tasks import Tasks
+from onnxscape.jobs.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from onnxscape.jobs.executor import Executor
     from onnxscape.jobs.job_store import JobStore
     from onnxscape.jobs.records import Job
-    from onnxscape.jobs.tally import Tally
 
 __all__ = ["Coordinator", "CoordinatorConfig"]
 
@@ -35,7 +39,12 @@ __all__ = ["Coordinator", "CoordinatorConfig"]
 class Coordinator:
     """Computes the jobs of a store on the slots of an executor.
 
-    For one event loop, which it never blocks. It starts and closes the executor, not the store.
+    For one event loop, which it never blocks. It starts and closes the executor, but the store
+    is its maker's to close.
+
+    Attributes:
+        tally: What was done, for operators.
+        draining: Whether nothing is leased any more.
     """
 
     def __init__(
@@ -59,15 +68,13 @@ class Coordinator:
         self._store, self._executor, self._surfaces = store, executor, surfaces
         self._config, self._clock = config or CoordinatorConfig(), clock
         self._ledger = Ledger(self._config.retry_seconds)
-        self._running: asyncio.Task[None] | None = None
-        self._started: Turns | None = None
+        self._tasks = Tasks()
         self._scheduler = Scheduler(self._config.turns)
         self._weights: dict[str, float] = {}
-
-    @property
-    def draining(self) -> bool:
-        """Whether nothing is leased any more."""
-        return self._turns.paused
+        self._begun: tuple[Courses, Turns] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self.tally = Tally()
+        self.draining = False
 
     @property
     def trouble(self) -> str | None:
@@ -75,20 +82,22 @@ class Coordinator:
         return self._ledger.trouble
 
     @property
-    def tally(self) -> Tally:
-        """What was done, for operators."""
-        return self._turns.tally
-
-    @property
     def leases_under_way(self) -> int:
         """Number of chunks that are being computed."""
         return len(self._turns.leases())
 
     @property
+    def _courses(self) -> Courses:
+        return self._parts()[0]
+
+    @property
     def _turns(self) -> Turns:
-        if self._started is None:
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[Courses, Turns]:
+        if self._begun is None:
             raise RuntimeError("expected a coordinator that was started: call start first")
-        return self._started
+        return self._begun
 
     async def start(self) -> None:
         """Start the executor, and go on with every job that is not finished.
@@ -102,20 +111,41 @@ class Coordinator:
         used = await call(self._store.decayed_usage, self._config.turns.half_life, now)
         self._scheduler = Scheduler(self._config.turns, used=used)
         await self._executor.start()
-        self._started = Turns(
+        self._begun = self._assembled(epoch)
+        await self._read_weights()
+        for job in await call(self._store.unfinished):
+            await self._admit(job)
+        self._running = asyncio.create_task(self._turns.go_on(), name="turns")
+
+    def _assembled(self, epoch: int) -> tuple[Courses, Turns]:
+        endings = Endings(
+            self._store,
+            self._executor,
+            self._ledger,
+            surfaces=self._surfaces,
+            strikes=self._config.strikes,
+            patience=self._config.stop_seconds,
+            clock=self._clock,
+        )
+        courses = Courses(
             self._store,
             self._executor,
             self._ledger,
             self._scheduler,
-            surfaces=self._surfaces,
+            endings,
+            tally=self.tally,
+            tasks=self._tasks,
+            clock=self._clock,
+        )
+        turns = Turns(
+            courses,
+            self._executor,
+            self._scheduler,
             epoch=epoch,
             config=self._config,
             clock=self._clock,
         )
-        await self._read_weights()
-        for job in await call(self._store.unfinished):
-            await self._admit(job)
-        self._running = asyncio.create_task(self._started.go_on(), name="turns")
+        return courses, turns
 
     def _exists(self, job_id: str) -> bool:
         return self._store.job(job_id) is not None
@@ -131,7 +161,7 @@ class Coordinator:
         """
         await self._read_weights()
         job = await self._ledger.call(self._store.job, job_id)
-        if job is not None and job.state not in FINISHED and job_id not in self._turns.live:
+        if job is not None and job.state not in FINISHED and job_id not in self._courses.live:
             await self._admit(job)
 
     async def _read_weights(self) -> None:
@@ -151,7 +181,7 @@ class Coordinator:
             failure = JobFailure(type(error).__name__, str(error))
             await write(self._store.move, job.id, JobEvent.ERROR, failure=failure, now=now)
             return
-        self._turns.admit(live)
+        self._courses.admit(live)
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; of one that is ending or finished nothing is changed.
@@ -166,10 +196,10 @@ class Coordinator:
             UsageError: If there is no such job.
             StorageError: If it cannot be stored; it goes on then.
         """
-        live = self._turns.live.get(job_id)
+        live = self._courses.live.get(job_id)
         if live is not None:
-            await self._turns.endings.cancel(live)
-            self._turns.update(live)
+            await self._courses.endings.cancel(live)
+            self._courses.update(live)
             return live.job
         job = await self._ledger.call(self._store.job, job_id)
         if job is None:
@@ -195,7 +225,7 @@ class Coordinator:
             return
         if job.state not in FINISHED:
             raise UsageError(f"job {job_id} is {job.state}; cancel it before it is deleted")
-        live = self._turns.live.get(job_id)
+        live = self._courses.live.get(job_id)
         if live is not None:
             await live.gone.wait()  # its last chunks are being ended
         await self._ledger.call(self._store.delete_job, job_id)
@@ -232,7 +262,7 @@ class Coordinator:
         """
         if job.state in FINISHED:
             return 0.0
-        slots, live = self._executor.slots, self._turns.live
+        slots, live = self._executor.slots, self._courses.live
         own = live.get(job.id) or LiveJob.of(job)
         age = self._scheduler.age(own.ticket(slots))
         seconds: dict[str, float] = {job.user: own.seconds_left}
@@ -255,23 +285,24 @@ class Coordinator:
         Args:
             seconds: How long to wait at most.
         """
-        self._turns.paused = True
+        self.draining = self._turns.paused = True
         for lease in self._turns.leases():
             lease.returning = True
             self._executor.give_back(lease.slot)
-        await self._turns.tasks.wait(seconds)
+        await self._tasks.wait(seconds)
         for lease in self._turns.leases():
             if lease.task is not None:
                 lease.task.cancel()
 
     async def close(self) -> None:
         """Stop at once; what is not stored is computed again after the next start."""
-        if self._started is not None:
-            self._started.paused = True
+        self.draining = True
+        if self._begun is not None:
+            self._turns.paused = True
             if self._running is not None:
                 self._running.cancel()
                 await asyncio.wait([self._running])
-            await self._started.tasks.cancel()
+            await self._tasks.cancel()
             await self._executor.close()
         await self._ledger.close()
 

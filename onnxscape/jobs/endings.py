@@ -176,7 +176,7 @@ class Endings:
             failed = await self._ledger.write(self._store.failures, live.job.id)
         except OnnxscapeError as error:
             failure, event = JobFailure(type(error).__name__, str(error)), JobEvent.ERROR
-        except Exception:
+        except Exception:  # noqa: BLE001 - no job may stop the server
             _log.exception("no surface", extra={"job": live.job.id})
             failure, event = (
                 JobFailure(INTERNAL, "the surface was not written"),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.core.direction import Ignore
-from onnxscape.core.grid import Axis, Grid
 from onnxscape.core.normalization import Normalization
 from onnxscape.data import Dataset, load_dataset
 from onnxscape.data.arrays import read_npz
@@ -23,6 +22,7 @@ from onnxscape.errors import (
 from onnxscape.evaluation.objective import is_file
 from onnxscape.evaluation.request import EvalRequest
 from onnxscape.files.reason import reason
+from onnxscape.jobs.order_grid import grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,10 +128,8 @@ def checked_options(order: Order) -> dict[str, Any]:
         UsageError: If one is unknown or of another type, or a graph is not in the order.
         GridError: If the grid is none.
     """
-    options = dict(order.options)
-    axes = [_axis(options.pop(name, None), name) for name in ("x", "y")]
-    if axes == [None, None]:
-        axes = [Axis(-1.0, 1.0, 25)] * 2
+    grid = grid_of(order)
+    options = {name: v for name, v in order.options.items() if name not in {"x", "y"}}
     for name, value in options.items():
         _check_type(name, value)
     for name in ("include", "exclude", "metrics", "mean", "std"):
@@ -143,7 +141,7 @@ def checked_options(order: Order) -> dict[str, Any]:
     for named in filter(is_file, (options.get("loss") or "", *(options.get("metrics") or ()))):
         if named not in order.graphs:
             raise UsageError(f"the order has no graph {named!r}; it must come with it")
-    return options | {"grid": Grid(*axes)}
+    return options | {"grid": grid}
 
 
 def dataset_of(
@@ -260,19 +258,6 @@ def _device(wanted: str, given: str) -> str:
     if wanted not in {"auto", given.partition(":")[0]}:
         raise UsageError(f"the order asks for the device {wanted!r}, this worker has {given}")
     return given
-
-
-def _axis(value: Any, name: str) -> Axis | None:
-    if value is None:
-        return None
-    try:
-        start, stop, num = value
-        ends = float(start), float(stop)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"expected {name} as [start, stop, num], got {value!r}") from error
-    if type(num) is not int:
-        raise UsageError(f"expected the number of points of {name} as an integer, got {num!r}")
-    return Axis(*ends, num)
 
 
 def _check_type(name: str, value: Any) -> None:

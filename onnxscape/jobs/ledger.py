@@ -76,6 +76,9 @@ class Ledger:
 
         Returns:
             What it returns.
+
+        Raises:
+            CancelledError: If nobody waits for it any more.
         """
         while True:
             try:

@@ -57,6 +57,7 @@ class LiveJob:
     Attributes:
         job: As it was stored last.
         spec: What it evaluates.
+        digest: sha256 (hex) of the spec.
         rounds: Its points; None until its first turn.
         leases: By their numbers.
         unsaved: Points with metrics and seconds that are not stored yet.
@@ -65,12 +66,14 @@ class LiveJob:
         seconds_per_point: As far as known; 0 if it is not.
         lock: Held by who changes its state.
         saving: What stores its points.
-        advancing: What makes its points ready.
+        advancing: What makes its points ready, or ends it.
+        charging: What counts the time of its leases.
         gone: Set as soon as nothing is done for it any more.
     """
 
     job: Job
     spec: EvalSpec
+    digest: str
     rounds: Rounds | None = None
     leases: dict[int, Lease] = field(default_factory=dict)
     unsaved: list[tuple[Point, Mapping[str, float], float]] = field(default_factory=list)
@@ -80,6 +83,7 @@ class LiveJob:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     saving: asyncio.Task[None] | None = None
     advancing: asyncio.Task[None] | None = None
+    charging: list[asyncio.Task[None]] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
@@ -99,7 +103,8 @@ class LiveJob:
         seconds = estimate.device_seconds / estimate.points if estimate.points > 0 else 0.0
         if job.done > 0 and job.device_seconds > 0:
             seconds = job.device_seconds / job.done
-        return cls(job=job, spec=spec_of(job), seconds_per_point=seconds)
+        spec = spec_of(job)
+        return cls(job=job, spec=spec, digest=spec.digest(), seconds_per_point=seconds)
 
     @property
     def may_be_leased(self) -> bool:
@@ -112,6 +117,14 @@ class LiveJob:
         if self.rounds is None:
             return True
         return self.rounds.ready > 0 and (self.job.plan is not None or not self.leases)
+
+    @property
+    def may_advance(self) -> bool:
+        """Whether more points can be made ready, or all are there."""
+        rounds = self.rounds
+        if rounds is None:
+            return False
+        return rounds.waits_for_ahead or (rounds.over and not self.leases)
 
     @property
     def seconds_left(self) -> float:
@@ -154,9 +167,15 @@ class LiveJob:
 
     async def saved(self) -> None:
         """Wait until all points that came are stored."""
-        own = asyncio.current_task()
-        while self.saving not in {None, own} and not self.saving.done():
+        while self.saving is not None and not self.saving.done():
+            if self.saving is asyncio.current_task():
+                return
             await asyncio.wait([self.saving])
+
+    async def charged(self) -> None:
+        """Wait until the time of all leases that ended is counted."""
+        while self.charging:
+            await asyncio.wait([self.charging.pop()])
 
     def saw(self, seconds: float) -> None:
         """Learn from a point.

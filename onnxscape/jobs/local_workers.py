@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.jobs.executor import (
+    Beat,
     Counters,
     Failed,
     Finished,
@@ -65,6 +66,11 @@ class _Course:
         """
         missing = {(point.row, point.column): point for point in chunk.points}
         return cls(chunk.lease, limits, missing, time.monotonic() + limits.loading_seconds)
+
+    @property
+    def late(self) -> str:
+        """What is said of a worker that misses the deadline."""
+        return "it took too long " + ("for a point" if self.ready else "to load")
 
     def fault(self, event: ChunkEvent) -> str | None:
         """Return what is wrong with an event, if anything is, and go on.
@@ -242,15 +248,18 @@ class LocalExecutor:
             got = await worker.receive(
                 memory=self._limits.memory,
                 deadline=course.deadline,
-                late="it took too long " + ("for a point" if course.ready else "to load"),
+                late=course.late,
                 loading=not course.ready,
             )
             if isinstance(got, Lost):
                 yield got
                 return
             lease, event = got
-            if lease != chunk.lease:
-                continue  # of a chunk that was given up
+            stale = lease != chunk.lease  # of a chunk that was given up
+            if (stale or isinstance(event, Beat)) and time.monotonic() > course.deadline:
+                worker.kill("time", course.late)  # it talks, and does nothing
+            if stale:
+                continue
             if isinstance(event, Loaded):
                 worker.jobs = {job: affinities[job] for job in event.jobs if job in affinities}
                 continue

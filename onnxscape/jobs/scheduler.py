@@ -303,7 +303,8 @@ class Scheduler:
         return user
 
     def _decay(self, since: float, now: float) -> float:
-        return 2.0 ** (-max(now - since, 0.0) / self._config.half_life)
+        halvings = max(now - since, 0.0) / self._config.half_life
+        return float(2.0**-halvings)
 
     def _raise_level(self, share: float, now: float) -> float:
         """Return the level of those who are served, which never falls but by decay.

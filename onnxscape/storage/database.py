@@ -79,7 +79,8 @@ class Database:
                     "name a writable folder on a local disk by --data-dir"
                 ) from error
             raise
-        return cls(*connections, schema.what)
+        writer, reader = connections
+        return cls(writer, reader, schema.what)
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read.

@@ -54,6 +54,7 @@ def inspect(
     filter_axis: Mapping[str, int] | None = None,
     precision: str = "fp32",
     weights: Mapping[str, ArrayLike] | None = None,
+    name: str = "model",
 ) -> Audit:
     """Tell what onnxscape understands of a model, without running it.
 
@@ -71,6 +72,7 @@ def inspect(
         filter_axis: Name of a tensor to the axis that counts its filters.
         precision: As for `evaluate`; all but `native` look at the model in float32.
         weights: Values of model inputs that are weights, by name.
+        name: What people call a model that comes without a path.
 
     Returns:
         Facts about the model, its parameters with their filters and whether they move, and
@@ -85,8 +87,8 @@ def inspect(
     overrides = Overrides(
         include=tuple(include), exclude=tuple(exclude), filter_axis=filter_axis or {}
     )
-    given = {name: np.asarray(values) for name, values in (weights or {}).items()}
-    return _audit(read_model(model, weights=given), chosen, overrides, precision)
+    given = {tensor: np.asarray(values) for tensor, values in (weights or {}).items()}
+    return _audit(read_model(model, name, weights=given), chosen, overrides, precision)
 
 
 def _ignore(name: str) -> Ignore:
