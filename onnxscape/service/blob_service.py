@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import io
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,10 +17,11 @@ from onnxscape.service.rich_errors import (
     UnavailableError,
 )
 from onnxscape.storage.blob_folder import MOST_UPLOADS, NoRoomError
+from onnxscape.storage.upload import disk_errors
 from onnxscape.v1 import blobs_pb2, blobs_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable
 
     import grpc.aio
 
@@ -159,17 +159,12 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             if not self._streams[user]:
                 del self._streams[user]
 
-    async def ReadBlob(
-        self, request: blobs_pb2.ReadBlobRequest, context: Context
-    ) -> AsyncGenerator[blobs_pb2.ReadBlobResponse]:
-        """Read a blob that the caller has written.
+    async def ReadBlob(self, request: blobs_pb2.ReadBlobRequest, context: Context) -> None:
+        """Send a blob that the caller has written.
 
         Args:
             request: The blob, and where to start.
             context: The call's.
-
-        Yields:
-            Its pieces.
 
         Raises:
             NotFoundError: If the caller has not written it.
@@ -181,16 +176,19 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             findings.refuse()
         if not await self._has(digest):
             raise NotFoundError("blob", digest.sha256)
-        path = self._folder.path(digest.sha256)
-        file = await self._run(io.FileIO, path)
-        try:
-            offset = request.offset
-            await self._run(file.seek, offset)
-            while data := await self._run(file.read, PIECE):
-                yield blobs_pb2.ReadBlobResponse(offset=offset, data=data)
-                offset += len(data)
-        finally:
-            file.close()
+        offset = request.offset
+        while data := await self._run(self._read, digest.sha256, offset):
+            await context.write(blobs_pb2.ReadBlobResponse(offset=offset, data=data))
+            offset += len(data)
+
+    def _read(self, sha256: str, offset: int) -> bytes:
+        """Return a piece of a blob."""
+        with (
+            disk_errors(f"read the blob {sha256}"),
+            self._folder.path(sha256).open("rb") as file,
+        ):
+            file.seek(offset)
+            return file.read(PIECE)
 
     async def _write(
         self, user: str, pieces: AsyncIterator[blobs_pb2.WriteBlobRequest]

@@ -132,11 +132,11 @@ class Upload:
         part = self._part
         with part.lock, disk_errors(f"write the blob {part.sha256}"):
             self._check(offset, len(data))
-            self._next = offset + len(data)
             fresh = data[max(part.written - offset, 0) :]
             if fresh and not part.finished:
                 self._folder.check_disk(len(fresh))
                 part.append(fresh)
+            self._next = offset + len(data)
 
     def finish(self, then: Callable[[], None] = lambda: None) -> None:
         """Make it a blob, once all bytes are there.
