@@ -29,6 +29,8 @@ _COMMANDS = {
     "plot": "Draw surfaces that were evaluated before.",
     "data": "List and get data sets.",
     "jobs": "Order landscapes from a server, watch and fetch them.",
+    "serve": "Run a server that computes landscapes for others.",
+    "token": "Make, list and revoke the tokens of a server's users.",
 }
 
 
