@@ -164,6 +164,7 @@ def watch_command(job_id: str, *, quiet: bool, **options: Any) -> int:
     try:
         with need_server(options).client() as client:
             job = client.job(job_id)
+            following.changed(job.info)
             for event in job.watch(told=terminal.note):
                 following.take(event)
             following.finish()

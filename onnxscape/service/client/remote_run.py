@@ -208,6 +208,7 @@ class _Run:
             ServerError: If what comes is another landscape, or not all of it.
         """
         following, job = self.following, self._job
+        following.changed(job.info)
         try:
             for event in job.watch(told=self._observer.note):
                 following.take(event)
