@@ -1,4 +1,4 @@
-"""A JobService within the process of a test: a real store, a fake executor, a fake validator."""
+"""A JobService within the process of a test: real store, fake executor, fake validator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from onnxscape.evaluation.schedule import make_schedule
 from onnxscape.jobs.coordinator import Coordinator, CoordinatorConfig
 from onnxscape.jobs.job_store import JobStore
 from onnxscape.service.caller import CALLER, Caller
-from onnxscape.service.catalog_file import CatalogFile
 from onnxscape.service.catalog_records import (
     EVERYBODY,
     ArrayEntry,
@@ -32,10 +31,12 @@ from onnxscape.service.catalog_records import (
     model_id,
 )
 from onnxscape.service.catalog_store import CatalogStore
+from onnxscape.service.catalog_tables import SCHEMA
 from onnxscape.service.config import ServerConfig
 from onnxscape.service.job_service import JobServicer
 from onnxscape.service.status import StatusInterceptor
 from onnxscape.storage.blob_folder import BlobFolder
+from onnxscape.storage.database import Database
 from onnxscape.v1 import blobs_pb2, jobs_pb2, jobs_pb2_grpc
 
 if TYPE_CHECKING:
@@ -216,9 +217,9 @@ async def served(
         validator.go.set()
     with (
         JobStore.open(folder / "jobs.sqlite") as store,
-        contextlib.closing(CatalogFile.open(folder / "catalog.sqlite")) as file,
+        Database.open(folder / "catalog.sqlite", SCHEMA) as database,
     ):
-        catalog = CatalogStore(file)
+        catalog = CatalogStore(database)
         _fill(catalog)
         coordinator = Coordinator(
             store, executor, surfaces=folder / "surfaces", config=CoordinatorConfig()
