@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from onnxscape.jobs.executor import Ready
     from onnxscape.jobs.order import Order
     from onnxscape.jobs.records import Estimate, Job, JobFailure, StoredPoint
+
+_log = logging.getLogger(__name__)
 
 _ENDED = tuple(sorted(FINISHED))
 _USELESS = (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING)
@@ -309,7 +312,10 @@ class JobStore:
                 changes["ended"] = now
             if failure is not None:
                 changes |= {"reason": failure.reason, "message": failure.message}
-            return _changed(connection, job_id, changes)
+            job = _changed(connection, job_id, changes)
+        told = {"job": job_id, "user": job.user, "state": str(state)}
+        _log.info("job moved", extra=told | ({"reason": failure.reason} if failure else {}))
+        return job
 
     def record_ready(self, job_id: str, ready: Ready) -> Job:
         """Record what a worker has found when it loaded a job.
