@@ -95,7 +95,7 @@ class JobStore(JobTable, PointTable, UsageTable):
             if failure is not None:
                 changes |= {"reason": failure.reason, "message": failure.message}
             moved = change(connection, job, changes)
-        told = {"job": job_id, "user": job.user, "state": str(state)}
+        told = {"job": job_id, "user": moved.user, "state": str(moved.state)}
         _log.info("job moved", extra=told | ({"reason": failure.reason} if failure else {}))
         return moved
 
