@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _FIRST = 1.0
 """Seconds of a job's first chunk: until it is ready nobody else can help."""
 
+_OPENING = 2
+"""Jobs that may be opened at a time beyond one for each slot: a large one takes its time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -107,7 +110,7 @@ class Turns:
                 self._lease(live, slot, now)
                 return
             opening = sum(other.opening for other in self._courses.live.values())
-            if opening >= self._scheduler.slots:
+            if opening >= self._scheduler.slots + _OPENING:
                 return  # its turn comes as soon as one of them is open
             self._courses.open(live)
 
