@@ -86,7 +86,7 @@ class JobTable:
                 if request_id is not None:
                     _remember(connection, user, request_id, found.id, digest)
                 return found, False
-            identifier = secrets.token_urlsafe(16)
+            identifier = secrets.token_hex(16)  # never like an option of a command line
             row = {
                 "id": identifier,
                 "user": user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from onnxscape.v1 import jobs_pb2
 
     Call = Callable[..., Awaitable[Any]]
+
+_log = logging.getLogger(__name__)
 
 ACTIVE = frozenset(JobState) - FINISHED
 """States of jobs that still cost something."""
@@ -207,6 +210,8 @@ class Placing:
                 request_id=request.request_id or None,
                 now=time.time(),
             )
+        told = {"job": job.id, "points": job.total, "shared": not new}
+        _log.info("job ordered", extra=told)
         if new:
             await self._coordinator.submit(job.id)
         return job, not new
