@@ -226,11 +226,15 @@ class Placing:
         return Load(
             active=len(active),
             used_seconds=self._store.usage_since(user, time.time() - DAY),
-            awaited_seconds=sum(
-                max(job.estimate.device_seconds - job.device_seconds, 0.0) for job in active
-            ),
+            awaited_seconds=sum(_awaited(job) for job in active),
             server=sum(counts.get(state, 0) for state in ACTIVE),
         )
+
+
+def _awaited(job: Job) -> float:
+    """Return what the points that a job still lacks are expected to take."""
+    missing = max(job.total - job.done - job.failed, 0)
+    return job.estimate.device_seconds * missing / max(job.total, 1)
 
 
 def _proposal(
