@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from onnxscape.jobs.surfaces import landscape_of, surface_path
 from onnxscape.storage import load_landscape, surface_image
+from onnxscape.storage.upload import disk_errors
 from onnxscape.v1 import jobs_pb2
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def open_surface(
 
     Raises:
         SurfaceFileError: If the file of a finished job is damaged.
-        OSError: If there is no room for what has to be kept until it is sent.
+        StorageError: If what is to be sent cannot be kept until then.
     """
     path = surface_path(folder, job.id)
     if not path.exists():
@@ -131,11 +133,9 @@ def header_of(landscape: Landscape, names: Sequence[str]) -> jobs_pb2.SurfaceHea
 
 def _kept(folder: Path, parts: Sequence[bytes]) -> IO[bytes]:
     """Return a file without a name, at its start, that holds some bytes."""
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
-    try:
+    with contextlib.ExitStack() as stack, disk_errors("keep a surface until it is sent"):
+        file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
         file.writelines(parts)
         file.seek(0)
-    except BaseException:
-        file.close()
-        raise
+        stack.pop_all()  # the caller closes it
     return file

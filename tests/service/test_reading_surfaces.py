@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import tempfile
 from typing import TYPE_CHECKING
 
 import grpc
@@ -263,5 +265,52 @@ def test_readers_that_leave_give_everything_back(tmp_path):
             # No file is left, with a name or without: an open one would warn here.
             await server.servicer.close()
             assert [p for p in (tmp_path / "surfaces").iterdir() if p.suffix != ".h5"] == []
+
+    run(scenario)
+
+
+def test_a_surface_that_is_deleted_before_it_is_read_is_not_found(tmp_path):
+    async def scenario():
+        async with served(tmp_path) as server:
+            job = await server.create()
+            await server.finished(job.name)
+            identifier = job.name.removeprefix("jobs/")
+            (tmp_path / "surfaces" / f"{identifier}.h5").write_bytes(b"")
+            asked, look = asyncio.Event(), server.store.job
+            loop = asyncio.get_running_loop()
+
+            def vanishing(job_id, user=None):
+                found = look(job_id, user)
+                if not asked.is_set():
+                    loop.call_soon_threadsafe(asked.set)
+                    server.store.delete_job(job_id)
+                return found
+
+            server.store.job = vanishing
+            request = jobs_pb2.ReadSurfaceRequest(name=job.name)
+            found = await refused(server.stub.ReadSurface(request))
+            assert found.code is grpc.StatusCode.NOT_FOUND
+
+    run(scenario)
+
+
+def test_a_disk_without_room_is_said_to_be_one(tmp_path, monkeypatch):
+    def full(**_options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    async def scenario():
+        async with served(tmp_path) as server:
+            job = await server.create()
+            await server.finished(job.name)
+            monkeypatch.setattr(tempfile, "TemporaryFile", full)
+            request = jobs_pb2.ReadSurfaceRequest(name=job.name)
+            found = await refused(server.stub.ReadSurface(request))
+            assert (found.code, found.reason) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "DiskFullError",
+            )
+            assert str(tmp_path) not in found.message
+            monkeypatch.undo()
+            arrays_of(await server.surface(job.name, ARRAYS))
 
     run(scenario)
