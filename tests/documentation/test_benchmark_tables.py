@@ -78,6 +78,8 @@ def test_a_table_shows_the_last_result_of_its_kind(tmp_path):
         "resident_mib": [100.0, 101.0],
         "resident_growth_mib": 1.0,
         "traced_mib": [1.0, 1.0],
+        "bare_mib": [90.0, 90.0],
+        "bare_growth_mib": 0.0,
         "traced_growth_mib": 0.0,
     }
     later = row | {"device": "two", "resident_mib": [50.0, 50.0], "resident_growth_mib": 0.0}
