@@ -8,6 +8,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from onnxscape.errors import SurfaceFileError
 from onnxscape.jobs.states import FINISHED
 from onnxscape.service import logs
 from onnxscape.service.caller import current_user
@@ -282,14 +283,19 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         """
         opening = asyncio.get_running_loop().run_in_executor(
             self._slow,
-            functools.partial(
-                open_surface, job, self._store.results, self._surfaces, arrays=arrays
-            ),
+            functools.partial(self._open, job, arrays=arrays),
         )
         try:
             yield await asyncio.shield(opening)
         finally:
             opening.add_done_callback(_close)  # also if the caller leaves before it is open
+
+    def _open(self, job: Job, *, arrays: bool) -> Reading:
+        try:
+            return open_surface(job, self._store.results, self._surfaces, arrays=arrays)
+        except (OSError, SurfaceFileError):
+            self._read(job.user, job.id)  # it may have been deleted meanwhile
+            raise
 
     async def _call(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs

@@ -176,6 +176,29 @@ def test_a_job_that_has_ended_changes_no_more(store):
     assert len(store.points_after(job.id, 0)) == 2
 
 
+def rows(store):
+    """Returns how many rows each table has."""
+    names = store._database.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {
+        name: store._database.rows(f"SELECT count(*) FROM {name}")[0][0]  # noqa: S608
+        for (name,) in names
+    }
+
+
+def test_a_deleted_job_leaves_no_row_behind(store):
+    kept = made(store)
+    store.put_points(kept.id, line(3))
+    before = rows(store)
+    assert before["points"] == 3
+    job = made(store, 1)
+    store.put_points(job.id, line(3))
+    store.fail_point(job.id, Point(1, 0, 0.0, 0.0), "dead")
+    store.strike(job.id, Point(1, 1, 0.0, 0.0))
+    store.loading_strike(job.id)
+    store.delete_job(job.id)
+    assert rows(store) == before
+
+
 def test_a_list_goes_on_after_jobs_that_are_deleted_meanwhile(store):
     jobs = [made(store, number) for number in range(6)]
     (*_, last) = first_page = store.jobs("ann", limit=3)
