@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from onnxscape.jobs.states import FINISHED
+from onnxscape.service import logs
 from onnxscape.service.caller import current_user
 from onnxscape.service.job_messages import job_message
 from onnxscape.service.job_requests import (
@@ -127,6 +128,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         refuse_violations(request, self._limits)
         order = await self._call(self._ordering.order_of, user, request)
         job, shared = await self._placing.place(user, order, request)
+        logs.bind(job=job.id or None)
         spec = await self._call(self._ordering.spec_of, order)
         message = self._message(job, spec, shared=shared)
         if request.validate_only:
@@ -301,7 +303,9 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         return await asyncio.get_running_loop().run_in_executor(self._quick, call)
 
     async def _own_job(self, name: str) -> tuple[Job, jobs_pb2.JobSpec]:
-        return await self._call(self._read, current_user(), job_id_of(name))
+        job_id = job_id_of(name)
+        logs.bind(job=job_id)
+        return await self._call(self._read, current_user(), job_id)
 
     def _read(self, user: str, job_id: str) -> tuple[Job, jobs_pb2.JobSpec]:
         job = self._store.job(job_id, user)
