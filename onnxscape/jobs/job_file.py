@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT RO
 JOBS = (
     'SELECT id, user, "order", display_name, priority, state, reason, message, revision, spec,'
     ' "plan", outline, provenance, notes, warnings, total, done, failed, points, seconds,'
-    " memory, created, started, ended, device_seconds FROM jobs "
+    " memory, created, started, ended, device_seconds, number FROM jobs "
 )
 """Selects what `job_of` reads."""
 
@@ -103,6 +104,7 @@ def job_of(row: Sequence[Any]) -> Job:
         started,
         ended,
         device_seconds,
+        number,
     ) = row
     return Job(
         id=identifier,
@@ -127,7 +129,14 @@ def job_of(row: Sequence[Any]) -> Job:
         started=started,
         ended=ended,
         device_seconds=device_seconds,
+        number=number,
     )
+
+
+@functools.cache
+def _keys(names: str) -> tuple[str, ...]:
+    """Return names of metrics from their JSON: few sets of them, and many points of each."""
+    return tuple(json.loads(names))
 
 
 def point_of(row: Sequence[Any]) -> StoredPoint:
@@ -139,7 +148,7 @@ def point_of(row: Sequence[Any]) -> StoredPoint:
     r, column, alpha, beta, samples, names, blob, failure, revision = row
     metrics = None
     if names is not None:
-        keys = json.loads(names)
+        keys = _keys(names)
         # Not SQLite's own REAL, which turns NaN into NULL.
         values = struct.unpack(f"<{len(keys)}d", blob)
         metrics = dict(zip(keys, values, strict=True))

@@ -46,7 +46,7 @@ class Job:
     """A job as it is stored.
 
     Attributes:
-        id: 22 characters that cannot be guessed.
+        id: 32 characters that cannot be guessed.
         user: Whose it is.
         order: What is evaluated.
         display_name: For people.
@@ -68,6 +68,7 @@ class Job:
         started: Unix seconds of its first chunk; None before.
         ended: Unix seconds; None before.
         device_seconds: What it has taken so far.
+        number: Grows with every job of the server; 0 before it is stored.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Job:
     started: float | None
     ended: float | None
     device_seconds: float
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,3 +76,14 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
         return TRANSITIONS[state, event]
     except KeyError:
         raise TransitionError(f"a job that is {state} knows no '{event}'") from None
+
+
+def state_diagram() -> str:
+    """Return the table as a diagram in Mermaid's language."""
+    lines = ["stateDiagram-v2", f"    [*] --> {JobState.QUEUED}"]
+    lines += [
+        f"    {state} --> {after}: {event.value}"
+        for (state, event), after in TRANSITIONS.items()
+    ]
+    lines += [f"    {state} --> [*]" for state in JobState if state in FINISHED]
+    return "\n".join(lines)

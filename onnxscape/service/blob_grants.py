@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from onnxscape.service.catalog_file import CatalogFile
+    from onnxscape.storage.database import Database
 
 _USED_STEP = 3600.0
 """Seconds between two notes that a blob is in use."""
@@ -20,8 +20,8 @@ class BlobGrants:
     The methods may be called from several threads; they wait for the disk.
     """
 
-    def __init__(self, file: CatalogFile) -> None:
-        self._file = file
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, user: str, sha256: str, size: int, *, now: float | None = None) -> None:
         """Note that a user has written a blob.
@@ -33,7 +33,7 @@ class BlobGrants:
             now: Unix time, if not the present one.
         """
         now = time.time() if now is None else now
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO grants VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET used = excluded.used",
@@ -64,13 +64,13 @@ class BlobGrants:
         """
         now = time.time()
         marks = ", ".join("?" * len(digests))
-        found = self._file.rows(
+        found = self._database.rows(
             f"SELECT sha256, size, used FROM grants WHERE user = ? AND sha256 IN ({marks})",  # noqa: S608 - question marks
             (user, *digests),
         )
         old = [(now, user, sha256) for sha256, _, used in found if used < now - _USED_STEP]
         if old:
-            with self._file.writing() as connection:
+            with self._database.writing() as connection:
                 connection.executemany(
                     "UPDATE grants SET used = ? WHERE user = ? AND sha256 = ?", old
                 )
@@ -86,7 +86,20 @@ class BlobGrants:
             Bytes.
         """
         query = "SELECT coalesce(sum(size), 0) FROM grants WHERE user = ?"
-        return int(self._file.rows(query, (user,))[0][0])
+        return int(self._database.rows(query, (user,))[0][0])
+
+    def stored(self) -> int:
+        """Return the size of all blobs that somebody has, or that all may use.
+
+        Returns:
+            Bytes; what several users have counts once.
+        """
+        query = (
+            "SELECT coalesce(sum(size), 0) FROM (SELECT sha256, size FROM grants"
+            " UNION SELECT sha256, size FROM models"
+            " UNION SELECT sha256, size FROM data_sets WHERE sha256 IS NOT NULL)"
+        )
+        return int(self._database.rows(query)[0][0])
 
     def release(
         self, user: str, sha256: str | None, *, needed: Collection[str] = frozenset()
@@ -103,7 +116,7 @@ class BlobGrants:
         """
         if sha256 is None or sha256 in needed:
             return False
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             done = connection.execute(
                 "DELETE FROM grants WHERE user = ? AND sha256 = ?"
                 " AND sha256 NOT IN (SELECT sha256 FROM models WHERE user = ?)"
@@ -123,7 +136,7 @@ class BlobGrants:
             User and sha256 of each.
         """
         query = "SELECT user, sha256 FROM grants WHERE used < ?"
-        return [(user, sha256) for user, sha256 in self._file.rows(query, (before,))]
+        return [(user, sha256) for user, sha256 in self._database.rows(query, (before,))]
 
     def needed(self) -> set[str]:
         """Return all blobs that a user, a model or a data set refers to.
@@ -135,4 +148,4 @@ class BlobGrants:
             "SELECT sha256 FROM grants UNION SELECT sha256 FROM models"
             " UNION SELECT sha256 FROM data_sets WHERE sha256 IS NOT NULL"
         )
-        return {sha256 for (sha256,) in self._file.rows(query)}
+        return {sha256 for (sha256,) in self._database.rows(query)}

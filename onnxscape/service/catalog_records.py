@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,32 @@ class DataSetRecord:
             table=self.table,
             arrays=tuple(array.name for array in self.arrays),
         )
+
+
+def model_id(sha256: str) -> str:
+    """Return the id of an uploaded model.
+
+    Args:
+        sha256: Its blob.
+
+    Returns:
+        The same for the same bytes.
+    """
+    return sha256
+
+
+def data_set_id(ref: DataRef) -> str:
+    """Return the id of an uploaded data set.
+
+    Args:
+        ref: What an order says of it; its name does not count.
+
+    Returns:
+        The same for the same bytes that are read in the same way.
+    """
+    given = ref.preprocessing
+    text = json.dumps([ref.blob, ref.layout, given and dict(given), ref.table], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 MODELS = (

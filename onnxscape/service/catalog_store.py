@@ -17,7 +17,7 @@ from onnxscape.service.catalog_records import (
 )
 
 if TYPE_CHECKING:
-    from onnxscape.service.catalog_file import CatalogFile
+    from onnxscape.storage.database import Database
 
 _PAGE = "user IN (?, ?) AND number < ? ORDER BY number DESC LIMIT ?"
 
@@ -31,9 +31,9 @@ class CatalogStore:
         grants: The blobs that users have.
     """
 
-    def __init__(self, file: CatalogFile) -> None:
-        self._file = file
-        self.grants = BlobGrants(file)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.grants = BlobGrants(database)
 
     def put_model(self, record: ModelRecord) -> ModelRecord:
         """Keep a model; one with the same id gets a new name and audit.
@@ -44,7 +44,7 @@ class CatalogStore:
         Returns:
             The model as it is kept.
         """
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO models (user, id, display_name, sha256, size, created,"
                 " parameters, moved, audit, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -78,7 +78,7 @@ class CatalogStore:
         Returns:
             The model; None if the user has none of that id.
         """
-        rows = self._file.rows(MODELS + "user = ? AND id = ?", (user, identifier))
+        rows = self._database.rows(MODELS + "user = ? AND id = ?", (user, identifier))
         return model_of(rows[0]) if rows else None
 
     def model(self, user: str, identifier: str) -> ModelRecord | None:
@@ -104,8 +104,20 @@ class CatalogStore:
         Returns:
             The models.
         """
-        rows = self._file.rows(MODELS + _PAGE, _page(user, limit, before))
+        rows = self._database.rows(MODELS + _PAGE, _page(user, limit, before))
         return [model_of(row) for row in rows]
+
+    def count_models(self, user: str) -> int:
+        """Return how many models a user has.
+
+        Args:
+            user: Who.
+
+        Returns:
+            How many, without those for all.
+        """
+        query = "SELECT count(*) FROM models WHERE user = ?"
+        return int(self._database.rows(query, (user,))[0][0])
 
     def delete_model(self, user: str, identifier: str) -> bool:
         """Forget a model of a user.
@@ -117,7 +129,7 @@ class CatalogStore:
         Returns:
             Whether there was one.
         """
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             done = connection.execute(
                 "DELETE FROM models WHERE user = ? AND id = ?", (user, identifier)
             )
@@ -138,7 +150,7 @@ class CatalogStore:
             "table": record.table,
         }
         arrays = [[entry.name, entry.dtype, list(entry.shape)] for entry in record.arrays]
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO data_sets (user, id, display_name, sha256, size, created, format,"
                 " arrays, splits) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -170,7 +182,7 @@ class CatalogStore:
         Returns:
             The data set; None if the user has none of that id.
         """
-        rows = self._file.rows(DATA_SETS + "user = ? AND id = ?", (user, identifier))
+        rows = self._database.rows(DATA_SETS + "user = ? AND id = ?", (user, identifier))
         return data_set_of(rows[0]) if rows else None
 
     def data_set(self, user: str, identifier: str) -> DataSetRecord | None:
@@ -199,8 +211,20 @@ class CatalogStore:
         Returns:
             The data sets.
         """
-        rows = self._file.rows(DATA_SETS + _PAGE, _page(user, limit, before))
+        rows = self._database.rows(DATA_SETS + _PAGE, _page(user, limit, before))
         return [data_set_of(row) for row in rows]
+
+    def count_data_sets(self, user: str) -> int:
+        """Return how many data sets a user has.
+
+        Args:
+            user: Who.
+
+        Returns:
+            How many, without those for all.
+        """
+        query = "SELECT count(*) FROM data_sets WHERE user = ?"
+        return int(self._database.rows(query, (user,))[0][0])
 
     def delete_data_set(self, user: str, identifier: str) -> bool:
         """Forget a data set of a user.
@@ -212,7 +236,7 @@ class CatalogStore:
         Returns:
             Whether there was one.
         """
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             done = connection.execute(
                 "DELETE FROM data_sets WHERE user = ? AND id = ?", (user, identifier)
             )

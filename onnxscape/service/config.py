@@ -65,6 +65,7 @@ class ServerConfig:
     model_nodes: int = 100_000
     worker_memory: int = 8 * _GIB
     job_device_seconds: float = _DAY
+    unfinished_jobs: int = 1000
     loading_seconds: float = 600.0
     point_seconds: float = 3600.0
     reading_seconds: int = 120

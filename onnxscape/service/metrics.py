@@ -19,7 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from onnxscape.jobs.states import JobState
+from onnxscape.jobs.states import FINISHED, JobState
 from onnxscape.version import __version__
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Reading:
         points: Points stored since the server started.
         points_failed: Points given up since then.
         device_seconds: Time that devices were used since then.
+        jobs_begun: Jobs that had their first turn since then.
+        jobs_ended: State to the number of jobs that came to it since then.
+        queue_seconds: What the begun jobs had waited, together.
         leases: Chunks leased since then.
         leases_lost: Reason to the number of chunks that did not come to their end.
         workers_started: Workers started since then.
@@ -58,6 +61,9 @@ class Reading:
     points: int = 0
     points_failed: int = 0
     device_seconds: float = 0.0
+    jobs_begun: int = 0
+    jobs_ended: Mapping[str, int] = field(default_factory=dict)
+    queue_seconds: float = 0.0
     leases: int = 0
     leases_lost: Mapping[str, int] = field(default_factory=dict)
     workers_started: int = 0
@@ -82,6 +88,10 @@ class _Readings:
         for state in JobState:  # also those without jobs: a gap is not a zero
             jobs.add_metric([state.value], now.jobs.get(state, 0))
         yield jobs
+        ended = {str(state): now.jobs_ended.get(state, 0) for state in FINISHED}
+        yield _counter("jobs_begun", "Jobs that had their first turn.", now.jobs_begun)
+        yield _counters("jobs_ended", "Jobs that ended, by state.", ended, label="state")
+        yield _counter("queue_seconds", "What begun jobs had waited.", now.queue_seconds)
         yield _counter("points", "Points stored.", now.points)
         yield _counter("points_failed", "Points given up.", now.points_failed)
         yield _counter("device_seconds", "Time that devices were used.", now.device_seconds)
@@ -159,10 +169,12 @@ def _counter(name: str, meaning: str, value: float) -> Metric:
     return CounterMetricFamily(f"onnxscape_{name}", meaning, value=value)
 
 
-def _counters(name: str, meaning: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(f"onnxscape_{name}", meaning, labels=["reason"])
-    for reason, value in sorted(values.items()):
-        family.add_metric([reason], value)
+def _counters(
+    name: str, meaning: str, values: Mapping[str, int], *, label: str = "reason"
+) -> Metric:
+    family = CounterMetricFamily(f"onnxscape_{name}", meaning, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], value)
     return family
 
 

@@ -32,7 +32,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 BUILT_IN_METRICS = (*metrics_of("cross-entropy"), CLAMPED)
 
-_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+_ID = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"
 _NAMES = {kind: re.compile(f"{kind}/({_ID})") for kind in (MODELS, DATA_SETS, JOBS)}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GRAPH_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,250}\.onnx", re.IGNORECASE)
@@ -41,6 +41,11 @@ _TEXT = 1024
 _ENTRIES = 10_000
 _CHANNELS = 4096
 _LARGEST_BATCH = 2**31 - 1
+_SPEC_BYTES = 1 << 20
+# A job tells its spec twice, and all of it has to fit into a message of 4 MiB.
+
+LONGEST_AXIS = 250_000
+"""Points along one axis: the coordinates have to fit into a message of 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +173,11 @@ def identifier(kind: str, name: str, path: str) -> str:
         BadRequestError: If it is no name of such a thing.
     """
     match = _NAMES[kind].fullmatch(name)
-    if match is None:
-        findings = Findings()
-        findings.add(path, f"a name such as {kind}/ID", name)
-        raise BadRequestError(findings.violations)
-    return match[1]
+    if match is not None:
+        return match[1]
+    findings = Findings()
+    findings.add(path, f"a name such as {kind}/ID", name)
+    raise BadRequestError(findings.violations)
 
 
 def refuse_violations(request: jobs_pb2.CreateJobRequest, limits: OrderLimits) -> None:
@@ -189,7 +194,9 @@ def refuse_violations(request: jobs_pb2.CreateJobRequest, limits: OrderLimits) -
     spec, execution = request.spec, request.execution
     if not request.HasField("spec"):
         findings.add("spec", "what to evaluate", "nothing")
-        findings.refuse()
+    if spec.ByteSize() > _SPEC_BYTES:
+        findings.add("spec", f"at most {_SPEC_BYTES} bytes", spec.ByteSize())
+    findings.refuse()
     for kind, name, path in (
         (MODELS, spec.model, "spec.model"),
         (DATA_SETS, spec.data, "spec.data"),
@@ -232,7 +239,8 @@ def _check_grid(grid: jobs_pb2.Grid, limits: OrderLimits, findings: Findings) ->
         before = len(findings.violations)
         findings.number(f"{path}.start", axis.start)
         findings.number(f"{path}.stop", axis.stop)
-        findings.number(f"{path}.num", axis.num, least=2)
+        if not 2 <= axis.num <= LONGEST_AXIS:
+            findings.add(f"{path}.num", f"a number from 2 to {LONGEST_AXIS}", axis.num)
         if len(findings.violations) > before:
             continue
         if axis.start >= axis.stop:

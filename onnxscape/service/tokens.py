@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from onnxscape.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
-    from onnxscape.service.catalog_file import CatalogFile
+    from onnxscape.storage.database import Database
 
 PREFIX = "onnxscape_"
 """Starts every token, so that people and scanners of secrets know one when they see it."""
@@ -63,8 +63,8 @@ class Token:
 class TokenStore:
     """The tokens of a server. The methods may be called from several threads."""
 
-    def __init__(self, file: CatalogFile) -> None:
-        self._file = file
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._noted: dict[str, float] = {}
 
     def create(
@@ -97,7 +97,7 @@ class TokenStore:
             revoked=None,
             used=None,
         )
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO tokens (id, hash, user, name, created, expires)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
@@ -116,7 +116,7 @@ class TokenStore:
         """
         # By the hash: how long the search takes tells nothing of the token.
         query = f"SELECT {_COLUMNS} FROM tokens WHERE hash = ?"  # noqa: S608 - fixed names
-        rows = self._file.rows(query, (_hash(secret),))
+        rows = self._database.rows(query, (_hash(secret),))
         return _token(rows[0]) if rows else None
 
     def note_use(self, token: Token) -> None:
@@ -129,7 +129,7 @@ class TokenStore:
         if now - self._noted.get(token.id, 0.0) < _NOTE_STEP:
             return
         self._noted[token.id] = now
-        with suppress(StorageError), self._file.writing() as connection:
+        with suppress(StorageError), self._database.writing() as connection:
             connection.execute("UPDATE tokens SET used = ? WHERE id = ?", (now, token.id))
 
     def revoke(self, identifier: str) -> Token:
@@ -144,13 +144,13 @@ class TokenStore:
         Raises:
             UsageError: If there is none of that id.
         """
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 "UPDATE tokens SET revoked = coalesce(revoked, ?) WHERE id = ?",
                 (time.time(), identifier),
             )
         query = f"SELECT {_COLUMNS} FROM tokens WHERE id = ?"  # noqa: S608 - fixed names
-        rows = self._file.rows(query, (identifier,))
+        rows = self._database.rows(query, (identifier,))
         if not rows:
             raise UsageError(
                 f"expected the id of a token, got {identifier!r}, which is none; "
@@ -165,7 +165,7 @@ class TokenStore:
             One entry each.
         """
         query = f"SELECT {_COLUMNS} FROM tokens ORDER BY number"  # noqa: S608 - fixed names
-        return [_token(row) for row in self._file.rows(query)]
+        return [_token(row) for row in self._database.rows(query)]
 
 
 def checked_user(user: str) -> str:

@@ -245,13 +245,20 @@ class BlobFolder:
         with suppress(FileNotFoundError), disk_errors(f"touch the blob {sha256}"):
             os.utime(self.path(sha256))
 
-    def collect(self, needed: Callable[[], Collection[str]], *, before: float) -> int:
+    def collect(
+        self,
+        needed: Callable[[], Collection[str]],
+        *,
+        before: float,
+        uploads_before: float | None = None,
+    ) -> int:
         """Delete blobs that nothing refers to, and uploads that nobody goes on with.
 
         Args:
             needed: Returns the digests of all blobs that something refers to. It is asked
                 while no upload can become a blob.
             before: Unix time; what was written or touched later is kept.
+            uploads_before: Likewise, of uploads; None for the same.
 
         Returns:
             Bytes that have become free.
@@ -259,7 +266,7 @@ class BlobFolder:
         Raises:
             StorageError: If the disk fails.
         """
-        freed = 0
+        freed, stale = 0, before if uploads_before is None else uploads_before
         with disk_errors("delete blobs that are not needed"):
             unused = set(self._older(before)) - set(needed())
             with self._lock:
@@ -267,7 +274,7 @@ class BlobFolder:
                 freed += sum(_delete(self.path(sha256), before) for sha256 in unused)
                 for path in self._uploads.glob("*/*"):
                     if path not in self._open:
-                        freed += _delete(path, before)
+                        freed += _delete(path, stale)
                 for folder in self._uploads.iterdir():
                     with suppress(OSError):  # not empty
                         folder.rmdir()

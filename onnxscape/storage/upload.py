@@ -132,11 +132,11 @@ class Upload:
         part = self._part
         with part.lock, disk_errors(f"write the blob {part.sha256}"):
             self._check(offset, len(data))
-            self._next = offset + len(data)
             fresh = data[max(part.written - offset, 0) :]
             if fresh and not part.finished:
                 self._folder.check_disk(len(fresh))
                 part.append(fresh)
+            self._next = offset + len(data)
 
     def finish(self, then: Callable[[], None] = lambda: None) -> None:
         """Make it a blob, once all bytes are there.
@@ -173,9 +173,10 @@ class Upload:
 
     def close(self) -> None:
         """End the stream; what it has written stays, for another one to go on with."""
-        if not self._closed:
-            self._closed = True
-            self._folder.leave(self._part)
+        with self._part.lock:  # a piece may be on its way to the disk still
+            if not self._closed:
+                self._closed = True
+                self._folder.leave(self._part)
 
     def __enter__(self) -> Self:
         return self

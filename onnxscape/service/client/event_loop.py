@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _SECONDS_TO_END = 5.0
+_SECONDS_TO_A_SIGNAL = 0.5
 
 
 class _LoopThread:
@@ -74,16 +75,14 @@ def run(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
 
     future = asyncio.run_coroutine_threadsafe(made(), _THREAD.loop())
     try:
-        return future.result()
+        # Python acts on a signal only when the main thread runs: a lock may not end for it.
+        while not future.done():
+            concurrent.futures.wait([future], timeout=_SECONDS_TO_A_SIGNAL)
     except BaseException:
-        if not future.done():
-            future.cancel()
-            _settle(future)
+        future.cancel()
+        concurrent.futures.wait([future], timeout=_SECONDS_TO_END)
         raise
-
-
-def _settle(future: concurrent.futures.Future[Any]) -> None:
-    concurrent.futures.wait([future], timeout=_SECONDS_TO_END)
+    return future.result()
 
 
 def iterate(make: Callable[[], AsyncGenerator[_T]]) -> Generator[_T]:

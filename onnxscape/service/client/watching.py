@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ async def watch(
         OnnxscapeError: If the server refuses it, or is not reached for too long.
     """
     backoff = Backoff(connection.patience, connection.patience.stream)
-    revision = after_revision
+    revision, last, begun = after_revision, math.inf, False
     told = told or _ignore
     while True:
         request = WatchJobRequest(name=name, after_revision=revision)
@@ -96,14 +97,15 @@ async def watch(
                 if backoff.failing:
                     backoff.succeeded()
                     told(f"{connection.address} is back")
-                event = _event(response)
+                event = _event(response, revision)
                 if event is None:
                     continue
-                end = isinstance(event, JobChanged) and event.job.finished
-                if event.revision > revision or end:  # else a new stream repeats it
-                    revision = max(revision, event.revision)
+                if isinstance(event, JobChanged) and event.job.finished:
+                    last = event.job.revision  # points before it may be still to come
+                if event.revision > revision or not begun:  # else a new stream repeats it
+                    revision, begun = event.revision, True
                     yield event
-                if end:
+                if revision >= last:
                     return
         except grpc.aio.AioRpcError as error:
             if not backoff.failing and retry_delay(error) is not None:
@@ -134,12 +136,14 @@ async def _responses(call: Any, silence: float) -> AsyncGenerator[Any]:
         yield response
 
 
-def _event(response: Any) -> WatchEvent | None:
-    """Return what a response tells; None for a heartbeat."""
+def _event(response: Any, revision: int) -> WatchEvent | None:
+    """Return what a response tells; None for a heartbeat.
+
+    A job that has not changed since the last revision has no revision of its own.
+    """
     kind = response.WhichOneof("event")
     if kind == "job":
-        info = job_info(response.job)
-        return JobChanged(info, response.revision or info.revision)
+        return JobChanged(job_info(response.job), max(response.revision, revision))
     if kind == "points":
         return PointsDone(point_results(response.points), response.revision)
     return None

@@ -87,6 +87,7 @@ def test_a_server_whose_loop_hangs_is_neither_healthy_nor_ready():
 def test_metrics_tell_what_the_parts_know_at_that_moment():
     now = Reading(
         jobs={JobState.RUNNING: 3},
+        jobs_ended={"failed": 2},
         points=17,
         device_seconds=2.5,
         workers_lost={"memory": 2},
@@ -98,6 +99,8 @@ def test_metrics_tell_what_the_parts_know_at_that_moment():
     told = samples(text)
     assert told["onnxscape_jobs", ("state", "running")] == 3
     assert told["onnxscape_jobs", ("state", "queued")] == 0
+    assert told["onnxscape_jobs_ended_total", ("state", "failed")] == 2
+    assert told["onnxscape_jobs_ended_total", ("state", "succeeded")] == 0
     assert told["onnxscape_points_total",] == 17
     assert told["onnxscape_device_seconds_total",] == 2.5
     assert told["onnxscape_workers_lost_total", ("reason", "memory")] == 2

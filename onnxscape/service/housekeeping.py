@@ -1,0 +1,76 @@
+"""Housekeeping: blobs that nothing needs any longer make room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from onnxscape.errors import OnnxscapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from onnxscape.service.catalog_store import CatalogStore
+    from onnxscape.service.config import ServerConfig
+    from onnxscape.storage.blob_folder import BlobFolder
+
+_log = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 3600.0
+
+GRACE_SECONDS = 3600.0
+"""Blobs stay so long after the last user has let go of them: an order may be on its way."""
+
+
+def collect(
+    config: ServerConfig,
+    *,
+    folder: BlobFolder,
+    catalog: CatalogStore,
+    needed: Callable[[], Collection[str]],
+    now: float | None = None,
+) -> int:
+    """Delete blobs that no user and no job refers to.
+
+    Users lose what they have not used for long, unless their catalog or a job refers to it.
+
+    Args:
+        config: How long what is kept.
+        folder: The bytes.
+        catalog: Who has which.
+        needed: Returns the blobs that jobs refer to.
+        now: Unix time, if not the present one.
+
+    Returns:
+        Bytes that have become free.
+    """
+    now = time.time() if now is None else now
+    of_jobs = needed()
+    for user, sha256 in catalog.grants.stale(now - config.keep_blobs):
+        if catalog.grants.release(user, sha256, needed=of_jobs):
+            folder.touch(sha256)
+    before = now - GRACE_SECONDS
+    return folder.collect(
+        lambda: catalog.grants.needed() | set(needed()),
+        before=before,
+        uploads_before=now - config.keep_uploads,
+    )
+
+
+async def keep_house(clean: Callable[[], int], *, every: float = _EVERY_SECONDS) -> None:
+    """Collect what is not needed, now and then, until cancelled.
+
+    Args:
+        clean: Does it; returns the bytes that have become free.
+        every: Seconds between two times.
+    """
+    while True:
+        try:
+            freed = await asyncio.to_thread(clean)
+            if freed:
+                _log.info("blobs collected", extra={"bytes": freed})
+        except OnnxscapeError:
+            _log.warning("collecting blobs failed", exc_info=True)
+        await asyncio.sleep(every)
