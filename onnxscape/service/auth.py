@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 import grpc.aio
 
+from onnxscape.errors import OnnxscapeError
 from onnxscape.service import logs
 from onnxscape.service.caller import CALLER, LOCAL_USER, Caller
 from onnxscape.service.rich_errors import StatusError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
+
+_log = logging.getLogger(__name__)
 
 OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """Methods that start so are for everybody: they tell nothing of anybody."""
@@ -162,13 +166,16 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     It must stand behind what answers errors.
     """
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, *, again: float = 60.0) -> None:
         """Find out callers.
 
         Args:
             authenticator: In this way.
+            again: Seconds after which it is asked again about streams that are open: a
+                token may be revoked meanwhile.
         """
         self._authenticator = authenticator
+        self._again = again
 
     async def intercept_service(
         self,
@@ -192,13 +199,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             if method is not None:
                 make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
                 return make(
-                    self._wrapped(method),
+                    self._wrapped(method, stream="stream" in kind),
                     request_deserializer=handler.request_deserializer,
                     response_serializer=handler.response_serializer,
                 )
         return handler
 
-    def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapped(self, method: Callable[..., Any], *, stream: bool) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(method):
 
             async def generator(request: Any, context: Context) -> AsyncGenerator[Any]:
@@ -211,12 +218,45 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
         async def coroutine(request: Any, context: Context) -> Any:
             await self._enter(context)
-            return await method(request, context)
+            async with self._while_known(context) if stream else contextlib.nullcontext():
+                return await method(request, context)
 
         return coroutine
 
     async def _enter(self, context: Context) -> None:
         # Every call is a task of its own, with a context that ends with it.
-        caller = Caller(await self._authenticator.user_of(context))
-        CALLER.set(caller)
-        logs.bind(user=caller.user)
+        user = await self._authenticator.user_of(context)
+        CALLER.set(Caller(user))
+        logs.bind(user=user)
+
+    @contextlib.asynccontextmanager
+    async def _while_known(self, context: Context) -> AsyncGenerator[None]:
+        """End what runs inside when its caller is not known any longer.
+
+        Yields:
+            Nothing.
+        """
+        call, refusals = asyncio.current_task(), list[UnauthenticatedError]()
+        assert call is not None  # noqa: S101 - every call runs in a task
+
+        async def look_again() -> None:
+            while not refusals:
+                await asyncio.sleep(self._again)
+                try:
+                    await self._authenticator.user_of(context)
+                except UnauthenticatedError as error:
+                    refusals.append(error)
+                    call.cancel()
+                except OnnxscapeError:
+                    _log.warning("cannot look after an open stream", exc_info=True)
+
+        looking = asyncio.create_task(look_again())
+        try:
+            yield
+        except BaseException:  # a cancelled write fails with an error of gRPC's own
+            if refusals:
+                call.uncancel()
+                raise refusals[0] from None
+            raise
+        finally:
+            looking.cancel()

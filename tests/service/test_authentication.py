@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import subprocess
+from unittest import mock
 
 import grpc
 import grpc.aio
@@ -10,9 +11,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from whole_server import Client, bearer, digest_of, refused, run, whole
 
 from onnxscape.errors import UsageError
+from onnxscape.service.auth import AuthInterceptor
 from onnxscape.service.config import ServerConfig
 from onnxscape.service.server import Server
-from onnxscape.v1 import server_pb2
+from onnxscape.v1 import blobs_pb2, server_pb2
 
 Code = grpc.StatusCode
 INFO = server_pb2.GetServerInfoRequest()
@@ -90,6 +92,36 @@ async def test_streams_are_refused_like_other_calls(tmp_path):
         code, _, _ = await refused(stranger.read(digest_of(b"data")))
         assert code is Code.UNAUTHENTICATED
         assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
+
+
+@run
+async def test_an_open_stream_ends_when_its_token_is_revoked(tmp_path):
+    with mock.patch("onnxscape.service.server.AuthInterceptor", quick(AuthInterceptor)):
+        async with whole(tmp_path) as served:
+            token, secret = served.tokens.create("ann")
+            client, more = Client(served.ann.channel, bearer(secret)), asyncio.Event()
+
+            async def pieces():
+                digest = digest_of(b"0123456789")
+                yield blobs_pb2.WriteBlobRequest(digest=digest, data=b"01234")
+                await more.wait()
+                yield blobs_pb2.WriteBlobRequest(offset=5, data=b"56789")
+
+            call = client.blobs.WriteBlob(pieces(), metadata=client.metadata)
+            while (await served.ann.written(b"0123456789")).committed_size < 5:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            assert not call.done()
+            served.tokens.revoke(token.id)
+            code, _, details = await refused(call)
+            assert code is Code.UNAUTHENTICATED
+            assert details["ErrorInfo"].reason == "TOKEN_REVOKED"
+            more.set()
+            assert len(await served.ann.missing(b"0123456789")) == 1
+
+
+def quick(made):
+    return lambda authenticator: made(authenticator, again=0.05)
 
 
 @run

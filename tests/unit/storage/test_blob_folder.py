@@ -273,6 +273,18 @@ def test_a_disk_that_is_full_when_the_blob_gets_its_name_loses_nothing(folder, t
     assert folder.path(NAME).read_bytes() == BYTES
 
 
+def test_a_blob_that_could_not_be_noted_is_written_again(folder):
+    def fails():
+        raise StorageError("no luck")
+
+    with pytest.raises(StorageError, match="no luck"):
+        written(folder, then=fails)
+    noted = []
+    written(folder, then=lambda: noted.append(1))
+    assert noted == [1]
+    assert folder.path(NAME).read_bytes() == BYTES
+
+
 def test_uploads_leave_some_of_the_disk_free(tmp_path):
     folder = BlobFolder(tmp_path / "blobs", free_kept=1 << 62)
     folder.create()
