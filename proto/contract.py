@@ -144,7 +144,7 @@ def stale(fresh: Path) -> list[str]:
     page = PAGE.read_text()
     if reference_page.rendered(page, (fresh / "commented.binpb").read_bytes()) != page:
         problems.append(
-            f"{PAGE.relative_to(ROOT)} is not made from the .proto files and the states of jobs"
+            f"{PAGE.relative_to(ROOT)} is not made from the .proto files and job states"
         )
     return problems
 
