@@ -284,7 +284,9 @@ def _fill(catalog: CatalogStore) -> None:
         splits=("train", "test"),
     )
     catalog.put_model(model)
-    catalog.put_model(dataclasses.replace(model, id="offered", user=EVERYBODY, sha256="e" * 64))
+    catalog.put_model(
+        dataclasses.replace(model, id="offered", user=EVERYBODY, sha256="e" * 64)
+    )
     catalog.put_data_set(dataclasses.replace(arrays, id=data_set_id(arrays.ref)))
     catalog.put_data_set(digits)
 
