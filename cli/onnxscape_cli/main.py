@@ -28,6 +28,9 @@ _COMMANDS = {
     "inspect": "Tell what moves in a model, what stays, and why.",
     "plot": "Draw surfaces that were evaluated before.",
     "data": "List and get data sets.",
+    "jobs": "Order landscapes from a server, watch and fetch them.",
+    "serve": "Run a server that computes landscapes for others.",
+    "token": "Make, list and revoke the tokens of a server's users.",
 }
 
 

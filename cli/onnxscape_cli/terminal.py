@@ -66,11 +66,18 @@ class Terminal:
 
     def bytes_read(self, done: int, total: int | None) -> None:
         """Move the bar of a download."""
+        self._move_bytes("download", done, total)
+
+    def bytes_sent(self, done: int, total: int) -> None:
+        """Move the bar of an upload."""
+        self._move_bytes("upload", done, total)
+
+    def _move_bytes(self, what: str, done: int, total: int | None) -> None:
         if self._quiet or not self._console.is_terminal:
             return
         if self._download is None:
             self._download = Progress(
-                TextColumn("download"),
+                TextColumn(what),
                 BarColumn(),
                 DownloadColumn(),
                 TransferSpeedColumn(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,12 @@ def job_of(row: Sequence[Any]) -> Job:
     )
 
 
+@functools.cache
+def _keys(names: str) -> tuple[str, ...]:
+    """Return names of metrics from their JSON: few sets of them, and many points of each."""
+    return tuple(json.loads(names))
+
+
 def point_of(row: Sequence[Any]) -> StoredPoint:
     """Return a row of `POINTS` as a record.
 
@@ -141,7 +148,7 @@ def point_of(row: Sequence[Any]) -> StoredPoint:
     r, column, alpha, beta, samples, names, blob, failure, revision = row
     metrics = None
     if names is not None:
-        keys = json.loads(names)
+        keys = _keys(names)
         # Not SQLite's own REAL, which turns NaN into NULL.
         values = struct.unpack(f"<{len(keys)}d", blob)
         metrics = dict(zip(keys, values, strict=True))

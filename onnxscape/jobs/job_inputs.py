@@ -19,8 +19,7 @@ from onnxscape.errors import (
     UnknownDataError,
     UsageError,
 )
-from onnxscape.evaluation.objective import is_file
-from onnxscape.evaluation.request import EvalRequest
+from onnxscape.evaluation.request import EvalRequest, is_file
 from onnxscape.files.reason import reason
 from onnxscape.jobs.order_grid import grid_of
 

@@ -30,7 +30,6 @@ class Ledger:
 
     Attributes:
         changes: Who waits for jobs to change.
-        trouble: What the disk said when it last failed; None since it works again.
     """
 
     def __init__(self, retry_seconds: float) -> None:
@@ -42,7 +41,12 @@ class Ledger:
         self._retry_seconds = retry_seconds
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxscape-jobs")
         self.changes = Changes()
-        self.trouble: str | None = None
+        self._failing: dict[object, str] = {}
+
+    @property
+    def trouble(self) -> str | None:
+        """What the disk said to who could not write yet; None if nobody has to wait for it."""
+        return next(iter(self._failing.values()), None)
 
     async def call(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
@@ -76,24 +80,18 @@ class Ledger:
 
         Returns:
             What it returns.
-
-        Raises:
-            CancelledError: If nobody waits for it any more.
         """
-        while True:
-            try:
-                result = await self.call(function, *args, **kwargs)
-            except OSError as error:  # StorageError is one
-                self.trouble = str(error)
-                _log.error("cannot write, will try again: %s", error)
+        token = object()
+        try:
+            while True:
                 try:
-                    await asyncio.sleep(self._retry_seconds)
-                except asyncio.CancelledError:
-                    self.trouble = None  # who else has it will find it again
-                    raise
-            else:
-                self.trouble = None
-                return result
+                    return await self.call(function, *args, **kwargs)
+                except OSError as error:  # StorageError is one
+                    self._failing[token] = str(error)
+                    _log.error("cannot write, will try again: %s", error)
+                await asyncio.sleep(self._retry_seconds)
+        finally:
+            self._failing.pop(token, None)
 
     async def close(self) -> None:
         """Wait for the calls under way, and end the threads."""

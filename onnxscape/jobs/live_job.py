@@ -129,6 +129,8 @@ class LiveJob:
     @property
     def seconds_left(self) -> float:
         """Device-seconds until all its points are there, as far as known."""
+        if self.stopping:
+            return 0.0
         left = self.job.total - self.job.done - self.job.failed
         return max(left, 0) * self.seconds_per_point
 

@@ -6,19 +6,23 @@ import json
 import struct
 from typing import TYPE_CHECKING
 
+from onnxscape.jobs.failpoints import reach
 from onnxscape.jobs.job_file import POINTS, point_of
+from onnxscape.jobs.job_rows import job_in
+from onnxscape.jobs.states import FINISHED
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
     from onnxscape.core.grid import Point
-    from onnxscape.jobs.records import StoredPoint
+    from onnxscape.jobs.records import Job, StoredPoint
     from onnxscape.storage.database import Database
 
 _INSERT = (
     'INSERT INTO points (job, "row", "column", alpha, beta, samples, metrics, "values",'
-    " failure, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    " failure, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ' ON CONFLICT (job, "row", "column") DO NOTHING'
 )
 
 _PAGE = 1000
@@ -28,7 +32,7 @@ _NUMBER = "(SELECT number FROM jobs WHERE id = ?)"
 
 
 class PointTable:
-    """The points of all jobs.
+    """The points of all jobs, and the workers that were lost on them.
 
     Args:
         database: The jobs' database.
@@ -37,66 +41,69 @@ class PointTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(
-        self,
-        connection: sqlite3.Connection,
-        job_id: str,
-        points: Iterable[tuple[Point, Mapping[str, float], float]],
-    ) -> int:
-        """Insert points within a transaction, with the revisions that follow the job's.
+    def put_points(
+        self, job_id: str, points: Iterable[tuple[Point, Mapping[str, float], float]]
+    ) -> Job:
+        """Store points for good, all or none of them; those that are there stay as they are.
 
         Args:
-            connection: From `Database.writing`.
-            job_id: Whose.
-            points: Point, metrics, seconds.
+            job_id: Whose; a job that has ended takes no more.
+            points: Point, metrics, and the seconds that it took.
 
         Returns:
-            How many of them are new.
-        """
-        number, revision = _place(connection, job_id)
-        added = 0
-        for point, metrics, _ in points:
-            values = (
-                number,
-                point.row,
-                point.column,
-                point.alpha,
-                point.beta,
-                point.samples,
-                _names_id(connection, tuple(metrics)),
-                struct.pack(f"<{len(metrics)}d", *metrics.values()),
-                None,
-                revision + added + 1,
-            )
-            added += connection.execute(_INSERT, values).rowcount
-        return added
+            The job afterwards; each new point has the next revision.
 
-    def fail(
-        self, connection: sqlite3.Connection, job_id: str, point: Point, failure: str
-    ) -> bool:
-        """Insert a point that failed, within a transaction.
+        Raises:
+            LookupError: If there is no such job: a mistake of the caller.
+            StorageError: If the disk fails; none of them is stored then.
+        """
+        with self._database.writing() as connection:
+            job = job_in(connection, job_id)
+            if job.state not in FINISHED:
+                added = 0
+                for point, metrics, _ in points:
+                    names = _names_id(connection, tuple(metrics))
+                    values = struct.pack(f"<{len(metrics)}d", *metrics.values())
+                    result = (names, values, None, job.revision + added + 1)
+                    row = (*_place(job, point), *result)
+                    added += connection.execute(_INSERT, row).rowcount
+                job = _counted(connection, job, done=added)
+            reach("point.before_commit")
+        reach("point.after_commit")
+        return job
+
+    def fail_point(self, job_id: str, point: Point, failure: str) -> Job:
+        """Record that a point cannot be evaluated; one that is there stays.
 
         Args:
-            connection: From `Database.writing`.
-            job_id: Whose.
+            job_id: Whose; nothing changes if it has ended.
             point: Which.
             failure: Why.
 
         Returns:
-            Whether it is new.
-        """
-        number, revision = _place(connection, job_id)
-        where = (number, point.row, point.column, point.alpha, point.beta, point.samples)
-        values = (*where, None, None, failure, revision + 1)
-        return connection.execute(_INSERT, values).rowcount > 0
+            The job afterwards.
 
-    def after(self, job_id: str, revision: int, limit: int) -> list[StoredPoint]:
-        """Return points in the order they came.
+        Raises:
+            LookupError: If there is no such job: a mistake of the caller.
+            StorageError: If the disk fails; nothing is changed then.
+        """
+        with self._database.writing() as connection:
+            job = job_in(connection, job_id)
+            if job.state in FINISHED:
+                return job
+            row = (*_place(job, point), None, None, failure, job.revision + 1)
+            return _counted(connection, job, failed=connection.execute(_INSERT, row).rowcount)
+
+    def points_after(self, job_id: str, revision: int, limit: int = 1000) -> list[StoredPoint]:
+        """Return points that came after a revision of the job, in the order they came.
 
         Args:
             job_id: Whose.
-            revision: Of the last one seen.
+            revision: Of the last one seen; 0 for all.
             limit: How many at most.
+
+        Returns:
+            The first points after it, failed ones included.
         """
         query = (
             f"{POINTS}WHERE p.job = {_NUMBER} AND p.revision > ? ORDER BY p.revision LIMIT ?"
@@ -104,15 +111,18 @@ class PointTable:
         return [point_of(row) for row in self._database.rows(query, (job_id, revision, limit))]
 
     def results(self, job_id: str) -> dict[tuple[int, int], Mapping[str, float]]:
-        """Return the metrics of all points that are there, in the order they came.
+        """Return all points that are there, in the order they came.
 
         Args:
             job_id: Whose.
+
+        Returns:
+            (row, column) to metrics; (-1, -1) is a center off the grid.
         """
         found: dict[tuple[int, int], Mapping[str, float]] = {}
         revision = 0
         # Page by page: nobody else's reading waits for that of a whole surface.
-        while page := self.after(job_id, revision, _PAGE):
+        while page := self.points_after(job_id, revision, _PAGE):
             for stored in page:
                 if stored.metrics is not None:
                     found[stored.point.row, stored.point.column] = stored.metrics
@@ -120,10 +130,13 @@ class PointTable:
         return found
 
     def failures(self, job_id: str) -> dict[tuple[int, int], str]:
-        """Return why points failed, in the order they did.
+        """Return all points that failed, in the order they did.
 
         Args:
             job_id: Whose.
+
+        Returns:
+            (row, column) to the reason.
         """
         query = (
             f'SELECT "row", "column", failure FROM points WHERE job = {_NUMBER}'  # noqa: S608
@@ -132,49 +145,60 @@ class PointTable:
         rows = self._database.rows(query, (job_id,))
         return {(row, column): failure for row, column, failure in rows}
 
-    def strike(self, connection: sqlite3.Connection, job_id: str, point: Point) -> int:
-        """Count a lost worker within a transaction.
+    def strike(self, job_id: str, point: Point) -> int:
+        """Count a worker that was lost on a point.
 
         Args:
-            connection: From `Database.writing`.
             job_id: Whose.
-            point: On which point.
+            point: Which.
 
         Returns:
             How many it were by now.
+
+        Raises:
+            LookupError: If there is no such job: a mistake of the caller.
         """
-        number, _ = _place(connection, job_id)
-        where = (number, point.row, point.column)
-        connection.execute(
-            'INSERT INTO strikes (job, "row", "column", count) VALUES (?, ?, ?, 1)'
-            ' ON CONFLICT (job, "row", "column") DO UPDATE SET count = count + 1',
-            where,
-        )
-        query = 'SELECT count FROM strikes WHERE job = ? AND "row" = ? AND "column" = ?'
-        return int(connection.execute(query, where).fetchone()[0])
+        with self._database.writing() as connection:
+            where = (job_in(connection, job_id).number, point.row, point.column)
+            connection.execute(
+                'INSERT INTO strikes (job, "row", "column", count) VALUES (?, ?, ?, 1)'
+                ' ON CONFLICT (job, "row", "column") DO UPDATE SET count = count + 1',
+                where,
+            )
+            query = 'SELECT count FROM strikes WHERE job = ? AND "row" = ? AND "column" = ?'
+            return int(connection.execute(query, where).fetchone()[0])
 
     def strikes(self, job_id: str) -> dict[tuple[int, int], int]:
         """Return how many workers were lost on which points.
 
         Args:
             job_id: Whose.
+
+        Returns:
+            (row, column) to the number.
         """
         query = f'SELECT "row", "column", count FROM strikes WHERE job = {_NUMBER}'  # noqa: S608
         rows = self._database.rows(query, (job_id,))
         return {(row, column): count for row, column, count in rows}
 
 
-def _place(connection: sqlite3.Connection, job_id: str) -> tuple[int, int]:
-    """Return number and revision of a job.
+def _place(job: Job, point: Point) -> tuple[int | float | None, ...]:
+    """Return the columns that say which point it is."""
+    return (job.number, point.row, point.column, point.alpha, point.beta, point.samples)
 
-    Raises:
-        LookupError: If there is none: a mistake of the caller.
-    """
-    query = "SELECT number, revision FROM jobs WHERE id = ?"
-    row = connection.execute(query, (job_id,)).fetchone()
-    if row is None:
-        raise LookupError(f"there is no job {job_id!r}")
-    return int(row[0]), int(row[1])
+
+def _counted(
+    connection: sqlite3.Connection, job: Job, *, done: int = 0, failed: int = 0
+) -> Job:
+    """Return a job after new points, each of which is a change of its own."""
+    if done + failed == 0:
+        return job
+    connection.execute(
+        "UPDATE jobs SET done = done + ?, failed = failed + ?, revision = revision + ?"
+        " WHERE id = ?",
+        (done, failed, done + failed, job.id),
+    )
+    return job_in(connection, job.id)
 
 
 def _names_id(connection: sqlite3.Connection, names: tuple[str, ...]) -> int:

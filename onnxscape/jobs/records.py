@@ -46,7 +46,7 @@ class Job:
     """A job as it is stored.
 
     Attributes:
-        id: 22 characters that cannot be guessed.
+        id: 32 characters that cannot be guessed.
         user: Whose it is.
         order: What is evaluated.
         display_name: For people.

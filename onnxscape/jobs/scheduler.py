@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from onnxscape.jobs.executor import Slot
 
 
+_LATE = 2.0
+"""A user is overdue who waits for so many times what fair turns take, and longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerConfig:
     """How turns are given.
@@ -105,6 +109,7 @@ class Scheduler:
         self._config = config or SchedulerConfig()
         self._before = dict(used or {})
         self._users: dict[str, _User] = {}
+        self._active: set[str] = set()
         self._tickets: dict[str, Ticket] = {}
         self._waiting: set[str] = set()
         self._level, self._level_at = 0.0, 0.0
@@ -126,6 +131,7 @@ class Scheduler:
         user = self._user(ticket.user, now)
         if not user.jobs:
             self._welcome(user, now)
+            self._active.add(ticket.user)
         user.jobs.add(ticket.job)
         self._tickets[ticket.job] = ticket
 
@@ -141,6 +147,8 @@ class Scheduler:
         self._waiting.discard(job)
         user = self._users[ticket.user]
         user.jobs.discard(job)
+        if not user.jobs:
+            self._active.discard(ticket.user)
         if not user.jobs & self._waiting:
             user.waits_since = None
 
@@ -215,7 +223,7 @@ class Scheduler:
             first, key=lambda user: (self.share(user, now), self._since(user), user)
         )
         self._raise_level(min(self._active_shares(now)), now)
-        overdue = [user for user in users if self._is_overdue(user, now)]
+        overdue = self._overdue(users, now)
         if overdue:
             self._passing.pop(slot.name, None)
             return first[min(overdue, key=lambda user: (self._since(user), user))].job
@@ -286,12 +294,16 @@ class Scheduler:
         since = self._users[user].waits_since
         return 0.0 if since is None else since
 
-    def _is_overdue(self, user: str, now: float) -> bool:
-        """Return whether a user has waited for longer than fair turns take."""
-        found = self._users[user]
-        weights = sum(u.weight for u in self._users.values() if u.jobs)
-        turn = self._config.chunk * weights / found.weight / max(self.slots, 1)
-        return now - self._since(user) > self._config.patience + 4 * turn
+    def _overdue(self, users: list[str], now: float) -> list[str]:
+        """Return the users who have waited for longer than fair turns take."""
+        weights = sum(self._users[user].weight for user in self._active)
+        cycle = _LATE * self._config.chunk * weights / max(self.slots, 1)
+        return [
+            user
+            for user in users
+            if now - self._since(user)
+            > self._config.patience + cycle / self._users[user].weight
+        ]
 
     def _user(self, name: str, now: float) -> _User:
         """Return a user, decayed to a time."""
@@ -326,7 +338,7 @@ class Scheduler:
         user.used = share * user.weight
 
     def _active_shares(self, now: float) -> list[float]:
-        return [self.share(name, now) for name, user in self._users.items() if user.jobs]
+        return [self.share(name, now) for name in self._active]
 
 
 def chunk_size(seconds_per_point: float, seconds: float, most: int) -> int:

@@ -73,7 +73,9 @@ class Turns:
         changed = self._courses.changed
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), self._config.look_seconds)
+                # Not `wait_for`: up to Python 3.11 it may lose that it is cancelled.
+                async with asyncio.timeout(self._config.look_seconds):
+                    await changed.wait()
             changed.clear()
             try:
                 self._lease_all()

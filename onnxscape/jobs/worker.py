@@ -27,6 +27,7 @@ from onnxscape.jobs.executor import (
     PointDone,
     Replanned,
 )
+from onnxscape.jobs.failpoints import reach
 from onnxscape.jobs.job_inputs import without_paths
 from onnxscape.jobs.loaded_jobs import LoadedJobs, WorkerPlace
 from onnxscape.jobs.process_memory import resident_memory
@@ -135,6 +136,7 @@ class Worker:
             nonlocal last
             now = time.perf_counter()
             self._tell(chunk, PointDone(point, metrics, now - last))
+            reach("worker.after_point")
             last = now
             del missing[point.row, point.column]
 
@@ -162,6 +164,7 @@ class Worker:
         for point in points:
             if self._returned == chunk.lease:
                 return
+            reach("worker.before_point")
             yield point
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.jobs.executor import Lost
+from onnxscape.jobs.failpoints import VARIABLE
 from onnxscape.jobs.process_memory import resident_memory
 from onnxscape.jobs.worker_messages import MAX_LINE, MessageError, event_of
 
@@ -35,9 +36,6 @@ _WATCH_SECONDS = 0.25
 
 _KEPT = 4096
 """Bytes of a worker's last words that are logged if it is lost."""
-
-_FAILPOINTS = "ONNXSCAPE_FAILPOINTS"
-"""The only variable of ours that workers see."""
 
 
 class WorkerProcess:
@@ -235,7 +233,7 @@ def _environment(path: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("ONNXSCAPE_") or name == _FAILPOINTS
+        if not name.startswith("ONNXSCAPE_") or name == VARIABLE
     }
     return kept | {"PYTHONPATH": path}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 import grpc.aio
 
+from onnxscape.service import logs
 from onnxscape.service.caller import CALLER, LOCAL_USER, Caller
 from onnxscape.service.rich_errors import StatusError
 
@@ -216,4 +217,6 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
     async def _enter(self, context: Context) -> None:
         # Every call is a task of its own, with a context that ends with it.
-        CALLER.set(Caller(await self._authenticator.user_of(context)))
+        caller = Caller(await self._authenticator.user_of(context))
+        CALLER.set(caller)
+        logs.bind(user=caller.user)

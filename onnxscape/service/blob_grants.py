@@ -88,6 +88,19 @@ class BlobGrants:
         query = "SELECT coalesce(sum(size), 0) FROM grants WHERE user = ?"
         return int(self._database.rows(query, (user,))[0][0])
 
+    def stored(self) -> int:
+        """Return the size of all blobs that somebody has, or that all may use.
+
+        Returns:
+            Bytes; what several users have counts once.
+        """
+        query = (
+            "SELECT coalesce(sum(size), 0) FROM (SELECT sha256, size FROM grants"
+            " UNION SELECT sha256, size FROM models"
+            " UNION SELECT sha256, size FROM data_sets WHERE sha256 IS NOT NULL)"
+        )
+        return int(self._database.rows(query)[0][0])
+
     def release(
         self, user: str, sha256: str | None, *, needed: Collection[str] = frozenset()
     ) -> bool:

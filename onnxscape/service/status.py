@@ -82,15 +82,14 @@ def status_error(error: Exception) -> StatusError:
     if isinstance(error, errors.OnnxscapeError):
         code, reason = CODES.get(type(error), code), type(error).__name__
     details = [retry_info(RETRY_SECONDS)] if type(error) in _PASSING else []
-    if code not in _HIDDEN and not isinstance(error, errors.DataUnavailableError):
+    if code not in _HIDDEN:
         return StatusError(code, reason, str(error), details=details)
     number = secrets.token_hex(8)
     _log.error("call failed, error id %s", number, exc_info=error)
-    what = _HIDDEN.get(code, "the server cannot get the data that it offers")
     return StatusError(
         code,
         reason,
-        f"{what}; if you ask its administrator, name the error {number}",
+        f"{_HIDDEN[code]}; if you ask its administrator, name the error {number}",
         details=details,
         metadata={"error_id": number},
     )

@@ -108,15 +108,8 @@ class Database:
         Raises:
             StorageError: If the disk fails; nothing is changed then.
         """
-        with self._writing, self._translated():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
+        with self._writing, self._translated(), _transaction(self._writer):
+            yield self._writer
 
     def close(self) -> None:
         """Close the file."""
@@ -165,8 +158,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")  # or another process makes the tables as well
-    try:
+    with _transaction(connection):  # or another process makes the tables as well
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         found = connection.execute("PRAGMA application_id").fetchone()[0]
         if tables == 0 and found == 0:
@@ -176,8 +168,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
             connection.execute(f"PRAGMA user_version = {schema.version}")
         elif found != schema.application_id:
             raise OutputError(
-                f"{path} is a database of another program, not a {schema.what} of onnxscape; "
-                "name another folder by --data-dir"
+                f"{path} is a database of another program, not the {schema.what} of "
+                "onnxscape; name another folder by --data-dir"
             )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != schema.version:
@@ -185,5 +177,15 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
                 f"the {schema.what} {path} has format {version}, this version reads "
                 f"{schema.version}; use the onnxscape that wrote it, or another --data-dir"
             )
-    finally:
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have rolled it back already
+            connection.execute("ROLLBACK")
+        raise

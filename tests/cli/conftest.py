@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fake_server import FakeServer
 
 from onnxscape.storage import PointStore
 from onnxscape_cli.main import main
@@ -148,3 +149,13 @@ def own_environment(tmp_path):
     empty = tmp_path / "home"
     empty.mkdir()
     return kept | {"HOME": str(empty), "XDG_CACHE_HOME": str(empty), "PATH": str(empty)}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A fake server; the test's end ends it."""
+    for name in ("ONNXSCAPE_SERVER", "ONNXSCAPE_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    fake = FakeServer()
+    yield fake
+    fake.stop()

@@ -97,7 +97,7 @@ def test_every_link_to_a_page_leads_to_one_with_that_heading(page):
 def test_the_error_tree_in_the_docstring_is_the_real_one():
     tree = {}
     for line in errors.__doc__.splitlines():
-        match = re.match(r"\s+([│├└─ ]*)(\w+) \(?", line)
+        match = re.match(r" {4}([│├└─ ]*)(\w+) \(?", line)
         if match and match[2].endswith("Error"):
             tree[match[2]] = len(match[1]) // 4
     classes = {name: getattr(errors, name) for name in errors.__all__}

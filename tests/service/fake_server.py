@@ -469,6 +469,7 @@ class FakeServer:
         failing_points: (row, column) to the reason why such points fail.
         calls: Names of the methods that were called.
         tokens: What came as `authorization`.
+        holds: Method to an event that its calls wait for.
     """
 
     def __init__(self, credentials=None):
@@ -476,7 +477,7 @@ class FakeServer:
         self.heartbeat = 0.2
         self.failing_points = {}
         self.jobs, self.request_ids = {}, []
-        self.calls, self.tokens = [], []
+        self.calls, self.tokens, self.holds = [], [], {}
         self._failures = defaultdict(list)
         self.blobs, self.catalog, self.job_service = Blobs(self), Catalog(self), Jobs(self)
         self._credentials = credentials
@@ -514,6 +515,8 @@ class FakeServer:
         """Note a call, and fail it if a test wants it."""
         self.calls.append(method)
         self.tokens += [v for k, v in context.invocation_metadata() if k == "authorization"]
+        if method in self.holds:
+            self.holds[method].wait(20)
         if self._failures[method]:
             context.abort_with_status(self._failures[method].pop(0))
 

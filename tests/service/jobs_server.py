@@ -1,4 +1,4 @@
-"""A JobService within the process of a test: a real store, a fake executor, a fake validator."""
+"""A JobService within the process of a test: real store, fake executor and validator."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import grpc.aio
 from fake_executor import FakeExecutor
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from onnxscape.service.catalog_file import CatalogFile
 
 from onnxscape.core.grid import Axis, Grid
 from onnxscape.core.spec import EvalSpec
@@ -22,7 +23,6 @@ from onnxscape.evaluation.schedule import make_schedule
 from onnxscape.jobs.coordinator import Coordinator, CoordinatorConfig
 from onnxscape.jobs.job_store import JobStore
 from onnxscape.service.caller import CALLER, Caller
-from onnxscape.service.catalog_file import CatalogFile
 from onnxscape.service.catalog_records import (
     EVERYBODY,
     ArrayEntry,

@@ -228,6 +228,7 @@ class AsyncClient:
         observer = observer or QuietObserver()
         job = await self.submit(model, data, observer=observer, **options)
         following = Following(observer)
+        following.changed(job.info)
         async for event in job.watch(told=observer.note):
             following.take(event)
         following.finish()

@@ -278,6 +278,7 @@ class Client:
         observer = observer or QuietObserver()
         job = self.submit(model, data, observer=observer, **options)
         following = Following(observer)
+        following.changed(job.info)
         for event in job.watch(told=observer.note):
             following.take(event)
         following.finish()

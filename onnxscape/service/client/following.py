@@ -47,6 +47,11 @@ class Following:
         self.computed = 0
         self.reused = 0
 
+    @property
+    def outlined(self) -> bool:
+        """Whether the outline has been told: a worker has begun."""
+        return self._outlined
+
     def take(self, event: WatchEvent) -> None:
         """Tell of what happened.
 

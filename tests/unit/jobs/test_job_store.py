@@ -142,7 +142,7 @@ def test_jobs_are_listed_from_the_newest_page_by_page(store):
     pages, after = [], None
     while page := store.jobs("ann", limit=2, after=after):
         pages.append([job.id for job in page])
-        after = page[-1].id
+        after = page[-1].number
     assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
     cancelled = store.jobs("ann", states={JobState.CANCELLED}, limit=9, after=None)
     assert [job.id for job in cancelled] == [ids[1]]
@@ -422,7 +422,7 @@ def test_a_full_disk_is_told_and_nothing_is_corrupt(path):
 def test_a_failpoint_can_pretend_that_the_disk_is_full(store, monkeypatch):
     from onnxscape.jobs import failpoints
 
-    monkeypatch.setattr(failpoints, "_ARMED", {"point.before_commit": ("full", 1)})
+    monkeypatch.setattr(failpoints, "_ARMED", {"point.before_commit": ("error", 1)})
     monkeypatch.setattr(failpoints, "_reached", {})
     job, _ = make(store)
     with pytest.raises(DiskFullError, match="No space left"):

@@ -1,0 +1,242 @@
+"""The server: all parts put together, started, and taken down so that nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from onnxscape.errors import UsageError
+from onnxscape.files.atomic import write_atomically
+from onnxscape.files.reason import reason
+from onnxscape.service.auth import AuthInterceptor
+from onnxscape.service.data_folder import lock_folder
+from onnxscape.service.exposure import check_exposure, credentials_of
+from onnxscape.service.housekeeping import keep_house
+from onnxscape.service.metrics import ServerMetrics
+from onnxscape.service.observation import ObservingInterceptor
+from onnxscape.service.offers import offer
+from onnxscape.service.operations import Operations
+from onnxscape.service.parts import Parts
+from onnxscape.service.server_service import MESSAGE_BYTES
+from onnxscape.service.status import StatusInterceptor
+from onnxscape.v1 import blobs_pb2, catalog_pb2, jobs_pb2, server_pb2
+from onnxscape.v1 import blobs_pb2_grpc as blobs_grpc
+from onnxscape.v1 import catalog_pb2_grpc as catalog_grpc
+from onnxscape.v1 import jobs_pb2_grpc as jobs_grpc
+from onnxscape.v1 import server_pb2_grpc as server_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from onnxscape.service.config import ServerConfig
+
+_log = logging.getLogger(__name__)
+
+_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (blobs_pb2, "BlobService"),
+        (catalog_pb2, "CatalogService"),
+        (jobs_pb2, "JobService"),
+        (server_pb2, "ServerService"),
+    )
+)
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.max_concurrent_streams", 200),  # of a connection
+    # A second server on the same port would get some of the calls, instead of an error.
+    ("grpc.so_reuseport", 0),
+    # Clients that are gone are found out within two minutes; those who ping more often than
+    # every ten seconds are sent away.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+)
+
+_STOP_SECONDS = 2.0
+"""For calls that are still under way at the end; streams were told before."""
+
+
+class Server:
+    """One server on one folder; an async context manager.
+
+    Attributes:
+        port: Where it listens.
+        address: Likewise, as HOST:PORT.
+        http_address: Of its HTTP side; None if it has none.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Take a configuration; nothing is opened yet.
+
+        Args:
+            config: All settings.
+
+        Raises:
+            UsageError: If it would be open to strangers by mistake.
+        """
+        check_exposure(config)
+        self._config = config
+        self._stack = contextlib.AsyncExitStack()
+        self._trouble: str | None = "the server starts"
+        self._health = health.aio.HealthServicer()
+        self.port = 0
+        self.address = ""
+        self.http_address: str | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start: open the folder, go on with its jobs, listen.
+
+        Returns:
+            This server.
+
+        Raises:
+            UsageError: If the folder or an address is in use, or something offered is amiss.
+            OutputError: If the folder cannot be used.
+            StorageError: If its disk fails.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop at once; what is not stored is computed again after the next start."""
+        await self._stack.aclose()
+
+    async def drain(self) -> None:
+        """Go down: take no orders, tell watchers, let points under way end, then stop."""
+        self._trouble = "the server is going down"
+        _log.info("draining", extra={"seconds": self._config.drain_seconds})
+        await self._health.enter_graceful_shutdown()
+        self._parts.jobs.drain()
+        await self._parts.coordinator.drain(self._config.drain_seconds)
+        await self._server.stop(_STOP_SECONDS)
+
+    async def _start(self) -> None:
+        config, stack = self._config, self._stack
+        lock_folder(config.data_dir, stack)
+        parts = self._parts = Parts.open(config, stack)
+        metrics = ServerMetrics(parts.reading)
+        if config.http_port is not None:
+            operations = Operations(
+                metrics,
+                ready=lambda: self._trouble or parts.coordinator.trouble,
+                host=config.http_host,
+                port=config.http_port,
+            )
+            stack.push_async_callback(asyncio.to_thread, operations.close)
+            self.http_address = operations.address
+        await offer(config, folder=parts.folder, catalog=parts.catalog, reader=parts.validator)
+        stack.push_async_callback(parts.coordinator.close)
+        await parts.coordinator.start()
+        stack.push_async_callback(parts.close)
+        self._server = self._assembled(metrics)
+        stack.push_async_callback(self._server.stop, 0)
+        self._listen()
+        await self._server.start()
+        for name in ("", *_SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        cleaning = asyncio.create_task(keep_house(parts.clean), name="housekeeping")
+        stack.push_async_callback(_ended, cleaning)
+        if config.port_file is not None:
+            write_atomically(config.port_file, f"{self.port}\n".encode())
+        self._trouble = None
+
+    def _assembled(self, metrics: ServerMetrics) -> grpc.aio.Server:
+        parts = self._parts
+        server = grpc.aio.server(
+            interceptors=(
+                ObservingInterceptor(metrics),
+                StatusInterceptor(),
+                AuthInterceptor(parts.authenticator),
+            ),
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=self._config.calls,
+        )
+        for add, servicer in (
+            (blobs_grpc.add_BlobServiceServicer_to_server, parts.blobs),
+            (catalog_grpc.add_CatalogServiceServicer_to_server, parts.models),
+            (jobs_grpc.add_JobServiceServicer_to_server, parts.jobs),
+            (server_grpc.add_ServerServiceServicer_to_server, parts.about),
+        ):
+            add(servicer, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    def _listen(self) -> None:
+        config = self._config
+        host = config.host.strip("[]")
+        shown = f"[{host}]" if ":" in host else host
+        credentials = credentials_of(config)
+        place = f"{shown}:{config.port}"
+        try:
+            if credentials is None:
+                self.port = self._server.add_insecure_port(place)
+            else:
+                self.port = self._server.add_secure_port(place, credentials)
+        except RuntimeError as error:
+            raise UsageError(
+                f"cannot listen on {place}: {reason(error)}; choose another --host or --port, "
+                "or mend the certificates"
+            ) from error
+        self.address = f"{shown}:{self.port}"
+
+
+async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> None:
+    """Run a server until the process is asked to end.
+
+    The first signal drains it, another one stops it at once.
+
+    Args:
+        config: All settings.
+        announce: Told in one line where it listens.
+
+    Raises:
+        UsageError: If the settings do not go together, or something is in use.
+    """
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    async with Server(config) as server:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, signals.put_nowait, number)
+        if server.http_address is not None:
+            announce(f"healthz, readyz and metrics on {server.http_address}")
+        announce(f"listening on {server.address}")
+        await signals.get()
+        draining = asyncio.create_task(server.drain())
+        hurry = asyncio.create_task(signals.get())
+        await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not draining.done():
+            draining.cancel()
+            await asyncio.wait([draining])
+        elif draining.exception() is not None:
+            await draining
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
