@@ -1,8 +1,10 @@
 """Does memory grow with the points: 10 000 of them, as `onnxscape eval` runs them.
 
 The run goes into a surface file, with its point store. Every hundred points it is looked at
-how much memory the process holds (and what it has started), and, in a second run, how much
-Python's own allocator counts. Prints both after the first hundred points and after the last.
+how much memory the process holds (and what it has started); in a second process, how much
+Python's own allocator counts; in a third, what a process holds that makes as many sessions of
+the user's own file, runs each once over the samples and throws it away, by ONNX Runtime alone.
+Prints all after the first hundred points and after the last.
 
     python benchmarks/memory.py
 
@@ -14,23 +16,29 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 from common.machine import add_out_option, describe, keep, resident_mib, rounded
+from common.subject import make_subject
 
 from onnxscape.core.grid import Grid
 from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest, OutputOptions
 from onnxscape.evaluation.run import run_to_file
 from onnxscape.runtime.devices import find_device, usable_cores
+from onnxscape.runtime.sessions import session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from onnxscape.core.grid import Point
 
@@ -69,7 +77,7 @@ class Sampler(QuietObserver):
 
 
 def main() -> None:
-    """Run twice, print, and keep."""
+    """Measure, print, and keep."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,6 +88,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--measure", choices=list(MEASURES), help=argparse.SUPPRESS)
     add_out_option(parser, "memory")
     options = parser.parse_args()
 
@@ -92,6 +101,9 @@ def main() -> None:
         threads=options.threads,
         device=options.device,
     )
+    if options.measure is not None:
+        print(json.dumps(MEASURES[options.measure](request, options.every)))
+        return
     device = find_device(options.device)
     points = sum(1 for _ in request.grid.points())
     result = describe(device.name, options.threads or usable_cores()) | {
@@ -101,9 +113,12 @@ def main() -> None:
         "points": points,
         "every": options.every,
     }
-    for name, traced in (("resident", False), ("traced", True)):
+    for name in MEASURES:
         begin = time.perf_counter()
-        mib = _run(request, options.every, traced=traced)
+        # Each in a process of its own: memory that one has freed would be another's to take.
+        command = [sys.executable, *sys.argv, "--measure", name]
+        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        mib = json.loads(told.splitlines()[-1])
         growth = mib[-1] - mib[0]
         result |= {
             f"{name}_mib": mib,
@@ -118,16 +133,56 @@ def main() -> None:
     keep(options.out, result)
 
 
-def _run(request: EvalRequest, every: int, *, traced: bool) -> list[float]:
-    sampler = Sampler(every, traced=traced)
-    if traced:
-        tracemalloc.start()
+def _resident(request: EvalRequest, every: int) -> list[float]:
+    return _run(request, Sampler(every, traced=False))
+
+
+def _traced(request: EvalRequest, every: int) -> list[float]:
+    tracemalloc.start()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            run_to_file(request, OutputOptions(path=Path(folder) / "surface.h5"), sampler)
+        return _run(request, Sampler(every, traced=True))
     finally:
         tracemalloc.stop()
+
+
+def _run(request: EvalRequest, sampler: Sampler) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder:
+        run_to_file(request, OutputOptions(path=Path(folder) / "surface.h5"), sampler)
     return sampler.mib
+
+
+def _bare(request: EvalRequest, every: int) -> list[float]:
+    # As many sessions as there are points, as many at a time as the engine would.
+    subject = make_subject(request)
+    workers = subject.engine.calibration.chosen.workers
+    size, samples = subject.engine.plan.batch, subject.inputs.samples
+    content, providers = subject.inputs.file.content, subject.engine.device.providers()
+    options = session_options(max(1, subject.threads // workers))
+    batches = [
+        {name: array[i : i + size] for name, array in samples.inputs.items()}
+        for i in range(0, len(samples), size)
+    ]
+
+    def once(_number: int) -> None:
+        session = ort.InferenceSession(content, options, providers=providers)
+        for feeds in batches:
+            session.run(None, feeds | dict(samples.constants))
+
+    mib = []
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in range(request.grid.size // every):
+            list(pool.map(once, range(every)))
+            gc.collect()
+            mib.append(rounded(resident_mib(), 6))
+    return mib
+
+
+MEASURES: dict[str, Callable[[EvalRequest, int], list[float]]] = {
+    "resident": _resident,
+    "traced": _traced,
+    "bare": _bare,
+}
+"""What is measured, each in a process of its own: MiB after every so many points."""
 
 
 if __name__ == "__main__":

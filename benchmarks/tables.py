@@ -141,7 +141,11 @@ def _curve(record: Record) -> str:
 def _memory(records: Sequence[Record]) -> str:
     rows = []
     for record in records:
-        for name, label in (("resident", "held by the process"), ("traced", "Python's own")):
+        for name, label in (
+            ("resident", "held by the process"),
+            ("traced", "Python's own"),
+            ("bare", "held by one that only makes the sessions"),
+        ):
             mib, growth = record[f"{name}_mib"], record[f"{name}_growth_mib"]
             each = growth * 2**20 / (record["every"] * (len(mib) - 1))
             rows.append(

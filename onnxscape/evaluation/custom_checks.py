@@ -43,7 +43,7 @@ def check_custom(name: str, file: ModelFile, probe: Probe, samples: Samples) -> 
     (at_once,) = run(session, [output], feeds)
     if at_once.shape not in {(count,), (count, 1)}:
         raise UnsupportedModelError(
-            f"expected {file.path} to give one number per sample, [{count}] or [{count}, 1] "
+            f"expected {file.label} to give one number per sample, [{count}] or [{count}, 1] "
             f"for {count} samples, got {list(at_once.shape)} for the {_what(name)}"
         )
     try:
@@ -53,7 +53,7 @@ def check_custom(name: str, file: ModelFile, probe: Probe, samples: Samples) -> 
         ]
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
-            f"{file.path} takes {count} samples at once, but not one alone: {error}; the "
+            f"{file.label} takes {count} samples at once, but not one alone: {error}; the "
             f"{_what(name)} must take any number of samples"
         ) from error
     _compare(name, file, at_once.reshape(count), np.concatenate(alone).reshape(count))
@@ -81,7 +81,7 @@ def _feeds(
             array = probe.others[signature.name]
             if array.ndim == 0 or len(array) != len(probe.samples):
                 raise UnsupportedModelError(
-                    f"expected the output {signature.name!r} that {file.path} reads with "
+                    f"expected the output {signature.name!r} that {file.label} reads with "
                     f"samples along its first axis, got {list(array.shape)} for "
                     f"{len(probe.samples)} samples; read an output of single samples"
                 )
@@ -95,7 +95,7 @@ def _labels(samples: Samples, signature: TensorSignature, file: ModelFile) -> ND
     Raises:
         DataError: If there are none, or they do not fit what the graph declares.
     """
-    labels, where = samples.labels, f"{file.path} ({signature})"
+    labels, where = samples.labels, f"{file.label} ({signature})"
     if labels is None:
         raise DataError(f"{where} takes labels, and {samples.name} has none")
     declared = signature.shape
@@ -151,7 +151,7 @@ def _compare(name: str, file: ModelFile, at_once: NDArray[Any], alone: NDArray[A
     if not same.all():
         row = int(np.argmin(same))
         raise UnsupportedModelError(
-            f"{file.path} mixes the samples of a batch: the {_what(name)} of one sample is "
+            f"{file.label} mixes the samples of a batch: the {_what(name)} of one sample is "
             f"{alone[row]:.6g} where it is alone and {at_once[row]:.6g} among {len(same)}, so "
             "it would depend on the batch size; compute it from each sample alone (no mean, "
             "sum or normalization over the first axis)"

@@ -121,7 +121,7 @@ def custom_files(request: EvalRequest) -> dict[str, ModelFile]:
 def _custom(request: EvalRequest, name: str) -> ModelFile:
     """Return a graph that comes with the request, or is a file."""
     content = request.graphs.get(name)
-    return read_custom(name if content is None else content, Path(name).stem)
+    return read_custom(name if content is None else content, name)
 
 
 def ignored_label(request: EvalRequest) -> int:

@@ -65,6 +65,11 @@ class ModelFile:
             for value in self.proto.graph.output
         )
 
+    @property
+    def label(self) -> str:
+        """What messages call it: its path, or its name if it came without one."""
+        return self.name if self.path is None else str(self.path)
+
     def runnable(self) -> bytes:
         """Return the bytes of the model as it is meant, with all its weights."""
         return self.proto.SerializeToString() if self.altered else self.content

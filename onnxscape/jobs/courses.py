@@ -236,7 +236,9 @@ class Courses:
     async def _open(self, live: LiveJob) -> None:
         """Read the points of a job, and make the first ones ready."""
         try:
-            live.rounds = await self._ledger.write(self._read, live)
+            rounds = await self._ledger.write(self._read, live)
+            await self._ledger.think(rounds.ahead)
+            live.rounds = rounds
         finally:
             live.opening = False
 
@@ -248,7 +250,6 @@ class Courses:
                 self._store.failures(job_id),
                 self._store.strikes(job_id),
             )
-        rounds.ahead()
         return rounds
 
     async def _save(self, live: LiveJob) -> None:
@@ -266,7 +267,7 @@ class Courses:
         rounds = live.rounds
         assert rounds is not None  # noqa: S101 - the caller has looked
         while rounds.waits_for_ahead and not live.stopping:
-            await self._ledger.call(rounds.ahead)
+            await self._ledger.think(rounds.ahead)
             self._scheduler.set_waiting(live.job.id, live.may_be_leased, self._clock())
             self.changed.set()
             if rounds.total != live.job.total:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from onnxscape.jobs.job_file import SCHEMA
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from onnxscape.jobs.executor import Ready
     from onnxscape.jobs.records import Job, JobFailure
+
+_log = logging.getLogger(__name__)
 
 
 class JobStore(JobTable, PointTable, UsageTable):
@@ -91,7 +94,10 @@ class JobStore(JobTable, PointTable, UsageTable):
                 changes["ended"] = now
             if failure is not None:
                 changes |= {"reason": failure.reason, "message": failure.message}
-            return change(connection, job, changes)
+            moved = change(connection, job, changes)
+        told = {"job": job_id, "user": moved.user, "state": str(moved.state)}
+        _log.info("job moved", extra=told | ({"reason": failure.reason} if failure else {}))
+        return moved
 
     def record_ready(self, job_id: str, ready: Ready) -> Job:
         """Record what a worker has found when it loaded a job.

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 _THREADS = 4
-"""The store writes one transaction at a time; the others read, or refine a grid."""
+"""The store writes one transaction at a time; the others read."""
+
+_THINKERS = 4
+"""Threads for what takes its time without the store, so that nobody who has to store waits."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,8 @@ class Ledger:
             retry_seconds: How long to wait before a failed disk is tried again.
         """
         self._retry_seconds = retry_seconds
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxscape-jobs")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxscape-store")
+        self._thinkers = ThreadPoolExecutor(_THINKERS, thread_name_prefix="onnxscape-think")
         self.changes = Changes()
         self._failing: dict[object, str] = {}
 
@@ -68,6 +72,18 @@ class Ledger:
             self.changes.tell(result.id, result.revision)
         return result
 
+    async def think(self, function: Callable[[], _T], /) -> _T:
+        """Call a function that computes in a thread.
+
+        Args:
+            function: What to call.
+
+        Returns:
+            What it returns.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thinkers, function)
+
     async def write(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
@@ -95,4 +111,5 @@ class Ledger:
 
     async def close(self) -> None:
         """Wait for the calls under way, and end the threads."""
-        await asyncio.to_thread(self._pool.shutdown)
+        for pool in (self._thinkers, self._pool):
+            await asyncio.to_thread(pool.shutdown)

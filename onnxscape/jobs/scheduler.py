@@ -74,6 +74,20 @@ class Ticket:
     kind: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a free slot is to take up.
+
+    Attributes:
+        job: ID of the job to take.
+        due: ID of the job whose turn it is; another one while the slot goes on with what it
+            has loaded.
+    """
+
+    job: str
+    due: str
+
+
 @dataclass(slots=True)
 class _User:
     """What is known of a user.
@@ -114,6 +128,7 @@ class Scheduler:
         self._waiting: set[str] = set()
         self._level, self._level_at = 0.0, 0.0
         self._passing: dict[str, float] = {}
+        self._favoured: dict[str, str] = {}
         self.slots = 1
 
     @property
@@ -204,8 +219,8 @@ class Scheduler:
         found = self._user(user, now)
         return found.used / found.weight
 
-    def pick(self, slot: Slot, loaded: Iterable[tuple[str, str]], now: float) -> str | None:
-        """Return the job that a free slot takes up.
+    def pick(self, slot: Slot, loaded: Iterable[tuple[str, str]], now: float) -> Turn | None:
+        """Return what a free slot takes up.
 
         Args:
             slot: The slot.
@@ -213,9 +228,10 @@ class Scheduler:
             now: The time.
 
         Returns:
-            ID of a waiting job, or None if none may run there.
+            Waiting jobs, or None if none may run there.
         """
         first = self._first_of_users(slot)
+        self._favoured.pop(slot.name, None)
         if not first:
             self._passing.pop(slot.name, None)
             return None
@@ -225,17 +241,20 @@ class Scheduler:
         self._raise_level(min(self._active_shares(now)), now)
         overdue = self._overdue(users, now)
         if overdue:
-            self._passing.pop(slot.name, None)
-            return first[min(overdue, key=lambda user: (self._since(user), user))].job
+            late = first[min(overdue, key=lambda user: (self._since(user), user))].job
+            return Turn(late, late)
         return self._near(slot, first[users[0]], users, list(loaded), now)
 
-    def took(self, job: str, now: float) -> None:
-        """Say that points of a job were leased: its user's waiting begins anew.
+    def took(self, job: str, slot: Slot, now: float) -> None:
+        """Say that points of a picked job were leased: its user's waiting begins anew.
 
         Args:
             job: Its ID.
+            slot: Where.
             now: The time.
         """
+        if self._favoured.get(slot.name) != job:
+            self._passing.pop(slot.name, None)
         user = self._users[self._tickets[job].user]
         user.waits_since = now if user.jobs & self._waiting else None
 
@@ -246,7 +265,7 @@ class Scheduler:
         users: list[str],
         loaded: list[tuple[str, str]],
         now: float,
-    ) -> str:
+    ) -> Turn:
         """Return the job whose turn it is, or one that is loaded, if that was not too long."""
         jobs = {job for job, _ in loaded}
         kinds = {affinity for _, affinity in loaded}
@@ -262,9 +281,9 @@ class Scheduler:
         if distance(nearest) < distance(fair):
             since = self._passing.setdefault(slot.name, now)
             if now - since < self._config.affinity:
-                return nearest.job
-        self._passing.pop(slot.name, None)
-        return fair.job
+                self._favoured[slot.name] = nearest.job
+                return Turn(nearest.job, fair.job)
+        return Turn(fair.job, fair.job)
 
     def _candidates(self, slot: Slot) -> Iterable[Ticket]:
         kind = slot.device.partition(":")[0]

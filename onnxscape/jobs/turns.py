@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _FIRST = 1.0
 """Seconds of a job's first chunk: until it is ready nobody else can help."""
 
+_OPENING = 2
+"""Jobs that may be opened at a time beyond one for each slot: a large one takes its time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -98,18 +101,20 @@ class Turns:
 
     def _lease_one(self, slot: Slot, now: float) -> None:
         """Give a free slot something to do, if there is anything."""
-        while True:
-            job_id = self._scheduler.pick(slot, self._executor.loaded(slot), now)
-            if job_id is None:
-                return
-            live = self._courses.live[job_id]
-            if live.rounds is not None:
-                self._lease(live, slot, now)
-                return
-            opening = sum(other.opening for other in self._courses.live.values())
-            if opening >= self._scheduler.slots:
-                return  # its turn comes as soon as one of them is open
-            self._courses.open(live)
+        loaded, live = self._executor.loaded(slot), self._courses.live
+        while (turn := self._scheduler.pick(slot, loaded, now)) is not None:
+            # What is due is opened in time, also while the slot goes on with something else.
+            closed = [job for job in (turn.due, turn.job) if live[job].rounds is None]
+            if closed and self._may_open():
+                self._courses.open(live[closed[0]])
+                continue
+            if turn.job not in closed:
+                self._lease(live[turn.job], slot, now)
+            return
+
+    def _may_open(self) -> bool:
+        opening = sum(live.opening for live in self._courses.live.values())
+        return opening < self._scheduler.slots + _OPENING
 
     def _lease(self, live: LiveJob, slot: Slot, now: float) -> None:
         assert live.rounds is not None  # noqa: S101 - the caller has looked
@@ -139,7 +144,7 @@ class Turns:
         live.leases[chunk.lease] = self._busy[slot.name] = lease
         self._scheduler.charge(live.job.user, lease.expected, now)
         self._courses.update(live)
-        self._scheduler.took(live.job.id, now)
+        self._scheduler.took(live.job.id, slot, now)
         self._courses.tally.leases += 1
         lease.task = self._courses.tasks.spawn(self._run(lease), f"lease {chunk.lease}")
 

@@ -1,63 +1,46 @@
-"""What a limited child process does with what strangers sent: it reads, and it tries.
+"""What a limited child process does with models and orders of strangers: it tries them.
 
-The server process does not import this module: it names `answer` to `await_child`.
+The server process does not import this module: it names `answer` to a child.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from onnxscape.data.arrays import npz_names
-from onnxscape.data.dataset import LABELS
-from onnxscape.errors import OnnxscapeError, OutOfMemoryError
+from onnxscape.errors import OnnxscapeError
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
 from onnxscape.evaluation.report import outline
 from onnxscape.graph.audit import inspect
 from onnxscape.graph.strangers import ModelRules, check_stranger
-from onnxscape.jobs.job_inputs import dataset_of, request_of, without_paths
-from onnxscape.jobs.loaded_jobs import TextObserver, WorkerPlace
-from onnxscape.jobs.order import GPU_PRECISIONS, DataRef, Order
+from onnxscape.jobs.child_answers import answered
+from onnxscape.jobs.job_inputs import request_of, without_paths
+from onnxscape.jobs.order import GPU_PRECISIONS, Order
 from onnxscape.jobs.worker_messages import shortened
+from onnxscape.jobs.worker_place import TextObserver, WorkerPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from onnxscape.evaluation.inputs import EvalInputs
+    from onnxscape.jobs.child_answers import Answers
 
 
 def answer(request: bytes) -> bytes:
-    """Answer a question about what strangers sent.
+    """Answer a question about a model, or an order.
 
     Args:
-        request: JSON: `kind`, `place` (fields of `WorkerPlace`), `rules` (of `ModelRules`),
-            and what the kind takes.
+        request: As for `answered`, with fields of `ModelRules` as `rules`.
 
     Returns:
-        JSON: the answer; or `error` with the class and the message of an error.
+        As of `answered`.
     """
-    values = json.loads(request)
-    place, rules = WorkerPlace(**values["place"]), ModelRules(**values["rules"])
-    try:
-        found = _ANSWERS[values["kind"]](values, place, rules)
-    except OnnxscapeError as error:
-        found = {"error": [type(error).__name__, str(error)]}
-    except MemoryError:
-        text = "it needs more memory than this server lends to the check of an order"
-        found = {"error": [OutOfMemoryError.__name__, text]}
-    except Exception as error:  # noqa: BLE001 - the server must hear of it, whatever it is
-        message = f"an unexpected {type(error).__name__}"
-        found = {"unexpected": traceback.format_exc()[-4000:], "message": message}
-    return json.dumps(found).encode()
+    return answered(request, _ANSWERS)
 
 
-def _validate(
-    values: Mapping[str, Any], place: WorkerPlace, rules: ModelRules
-) -> dict[str, Any]:
+def _validate(values: Mapping[str, Any], place: WorkerPlace) -> dict[str, Any]:
     """Resolve an order, prove its evaluation right, and time it.
 
     Returns:
@@ -67,6 +50,7 @@ def _validate(
         OnnxscapeError: If it cannot be computed; without paths of the server.
     """
     order, observer = Order.from_json(values["order"]), TextObserver()
+    rules = ModelRules(**values["rules"])
 
     def told(text: str) -> str:
         return shortened(without_paths(order, place.blob_path, text))
@@ -113,14 +97,14 @@ def _for_the_cpu(inputs: EvalInputs) -> EvalInputs:
     return replace(inputs, request=request)
 
 
-def _audit(values: Mapping[str, Any], place: WorkerPlace, rules: ModelRules) -> dict[str, Any]:
+def _audit(values: Mapping[str, Any], place: WorkerPlace) -> dict[str, Any]:
     """Tell what is understood of a model.
 
     Returns:
         The audit, and its most important numbers.
     """
     name, content = values["name"], _content(place, values["model"])
-    nodes = check_stranger(content, name, rules)
+    nodes = check_stranger(content, name, ModelRules(**values["rules"]))
     audit = inspect(content, name=name)
     return {
         "audit": audit.to_dict(),
@@ -128,30 +112,6 @@ def _audit(values: Mapping[str, Any], place: WorkerPlace, rules: ModelRules) -> 
         "moved": audit.totals.perturbed_values,
         "nodes": nodes,
     }
-
-
-def _look_at_data(
-    values: Mapping[str, Any], place: WorkerPlace, _rules: ModelRules
-) -> dict[str, Any]:
-    """Read arrays, and tell what they are.
-
-    Returns:
-        Name, type and shape of each.
-
-    Raises:
-        OnnxscapeError: If they are no data set; without paths of the server.
-    """
-    ref = DataRef(**values["data"] | {"arrays": tuple(values["data"]["arrays"])})
-    path = place.blob_path(ref.blob or "")
-    try:
-        data = dataset_of(ref, "train", place.blob_path, data_dir=None, offline=True)
-        arrays = dict(data.fields) | ({} if data.labels is None else {LABELS: data.labels})
-        names = npz_names(path)
-    except OnnxscapeError as error:
-        error.args = (shortened(str(error).replace(str(path), ref.name)),)
-        raise
-    found = [[name, str(arrays[name].dtype), list(arrays[name].shape)] for name in names]
-    return {"arrays": found}
 
 
 def _content(place: WorkerPlace, sha: str) -> bytes:
@@ -166,6 +126,4 @@ def _most_memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-_ANSWERS: Mapping[
-    str, Callable[[Mapping[str, Any], WorkerPlace, ModelRules], dict[str, Any]]
-] = {"validate": _validate, "audit": _audit, "data": _look_at_data}
+_ANSWERS: Answers = {"validate": _validate, "audit": _audit}

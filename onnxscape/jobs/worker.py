@@ -29,9 +29,10 @@ from onnxscape.jobs.executor import (
 )
 from onnxscape.jobs.failpoints import reach
 from onnxscape.jobs.job_inputs import without_paths
-from onnxscape.jobs.loaded_jobs import LoadedJobs, WorkerPlace
+from onnxscape.jobs.loaded_jobs import LoadedJobs
 from onnxscape.jobs.process_memory import resident_memory
 from onnxscape.jobs.worker_messages import Loaded, event_line, request_of, shortened
+from onnxscape.jobs.worker_place import WorkerPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,7 +8,9 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from onnxscape.errors import SurfaceFileError
 from onnxscape.jobs.states import FINISHED
+from onnxscape.service import logs
 from onnxscape.service.caller import current_user
 from onnxscape.service.job_messages import job_message
 from onnxscape.service.job_requests import (
@@ -127,6 +129,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         refuse_violations(request, self._limits)
         order = await self._call(self._ordering.order_of, user, request)
         job, shared = await self._placing.place(user, order, request)
+        logs.bind(job=job.id or None)
         spec = await self._call(self._ordering.spec_of, order)
         message = self._message(job, spec, shared=shared)
         if request.validate_only:
@@ -280,14 +283,19 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         """
         opening = asyncio.get_running_loop().run_in_executor(
             self._slow,
-            functools.partial(
-                open_surface, job, self._store.results, self._surfaces, arrays=arrays
-            ),
+            functools.partial(self._open, job, arrays=arrays),
         )
         try:
             yield await asyncio.shield(opening)
         finally:
             opening.add_done_callback(_close)  # also if the caller leaves before it is open
+
+    def _open(self, job: Job, *, arrays: bool) -> Reading:
+        try:
+            return open_surface(job, self._store.results, self._surfaces, arrays=arrays)
+        except (OSError, SurfaceFileError):
+            self._read(job.user, job.id)  # it may have been deleted meanwhile
+            raise
 
     async def _call(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
@@ -301,7 +309,9 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         return await asyncio.get_running_loop().run_in_executor(self._quick, call)
 
     async def _own_job(self, name: str) -> tuple[Job, jobs_pb2.JobSpec]:
-        return await self._call(self._read, current_user(), job_id_of(name))
+        job_id = job_id_of(name)
+        logs.bind(job=job_id)
+        return await self._call(self._read, current_user(), job_id)
 
     def _read(self, user: str, job_id: str) -> tuple[Job, jobs_pb2.JobSpec]:
         job = self._store.job(job_id, user)

@@ -101,7 +101,8 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
         "logger": record.name,
     }
     own = {name: value for name, value in vars(record).items() if name not in _OWN}
-    fields |= {name: _plain(value) for name, value in {**bound(), **own}.items()}
+    for name, value in {**bound(), **own}.items():
+        fields.setdefault(name, _plain(value))
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
         fields["error"] = type(error).__name__

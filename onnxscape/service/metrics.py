@@ -88,7 +88,7 @@ class _Readings:
         for state in JobState:  # also those without jobs: a gap is not a zero
             jobs.add_metric([state.value], now.jobs.get(state, 0))
         yield jobs
-        ended = {state.value: now.jobs_ended.get(state, 0) for state in FINISHED}
+        ended = {str(state): now.jobs_ended.get(state, 0) for state in FINISHED}
         yield _counter("jobs_begun", "Jobs that had their first turn.", now.jobs_begun)
         yield _counters("jobs_ended", "Jobs that ended, by state.", ended, label="state")
         yield _counter("queue_seconds", "What begun jobs had waited.", now.queue_seconds)

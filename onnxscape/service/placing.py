@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from onnxscape.v1 import jobs_pb2
 
     Call = Callable[..., Awaitable[Any]]
+
+_log = logging.getLogger(__name__)
 
 ACTIVE = frozenset(JobState) - FINISHED
 """States of jobs that still cost something."""
@@ -207,6 +210,8 @@ class Placing:
                 request_id=request.request_id or None,
                 now=time.time(),
             )
+        told = {"job": job.id, "points": job.total, "shared": not new}
+        _log.info("job ordered", extra=told)
         if new:
             await self._coordinator.submit(job.id)
         return job, not new
@@ -221,11 +226,15 @@ class Placing:
         return Load(
             active=len(active),
             used_seconds=self._store.usage_since(user, time.time() - DAY),
-            awaited_seconds=sum(
-                max(job.estimate.device_seconds - job.device_seconds, 0.0) for job in active
-            ),
+            awaited_seconds=sum(_awaited(job) for job in active),
             server=sum(counts.get(state, 0) for state in ACTIVE),
         )
+
+
+def _awaited(job: Job) -> float:
+    """Return what the points that a job still lacks are expected to take."""
+    missing = max(job.total - job.done - job.failed, 0)
+    return job.estimate.device_seconds * missing / max(job.total, 1)
 
 
 def _proposal(

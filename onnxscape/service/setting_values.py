@@ -49,6 +49,24 @@ def path(value: Any) -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def place(value: Any) -> Path:
+    """Read a path that there has to be.
+
+    Args:
+        value: What was given.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = path(value)
+    if found is None:
+        raise ValueError(f"expected a path, got {value!r}")
+    return found
+
+
 def switch(value: Any) -> bool:
     """Read yes or no.
 

@@ -17,6 +17,7 @@ from onnxscape.service.setting_values import (
     named_paths,
     number,
     path,
+    place,
     size,
     switch,
     text,
@@ -60,7 +61,7 @@ SETTINGS: Mapping[str, Setting] = {
         "Port of /healthz, /readyz and /metrics; 0 for a free one. None of them without.",
     ),
     "http_host": Setting(_SERVER, text, "Address of these."),
-    "data_dir": Setting(_SERVER, path, "Folder of jobs, blobs and surfaces."),
+    "data_dir": Setting(_SERVER, place, "Folder of jobs, blobs and surfaces."),
     "log_format": Setting(_SERVER, choice("text", "json"), "Form of the log: text or json."),
     "log_level": Setting(
         _SERVER,

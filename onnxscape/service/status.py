@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from onnxscape import errors
 from onnxscape.service.rich_errors import StatusError, retry_info
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +82,13 @@ def status_error(error: Exception) -> StatusError:
     """
     if isinstance(error, StatusError):
         return error
+    if isinstance(error, DecodeError):
+        return StatusError(
+            _Code.INVALID_ARGUMENT,
+            "MALFORMED_REQUEST",
+            "expected a message of this method's type, got bytes that are none; make requests "
+            "from the .proto files of this server's version",
+        )
     code, reason = _Code.INTERNAL, "INTERNAL"
     if isinstance(error, errors.OnnxscapeError):
         code, reason = CODES.get(type(error), code), type(error).__name__
@@ -96,7 +107,7 @@ def status_error(error: Exception) -> StatusError:
 
 
 @contextlib.asynccontextmanager
-async def answered(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncGenerator[None]:
+async def answered(context: Context) -> AsyncGenerator[None]:
     """Turn what is raised inside into the status of a call.
 
     Args:
@@ -127,11 +138,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> Handler | None:
         """Wrap the method of a call.
 
         Args:
@@ -147,41 +156,55 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             method = getattr(handler, kind)
             if method is not None:
-                return _replaced(handler, kind, _wrapped(method))
+                make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
+                return make(
+                    _wrapped(method),
+                    request_deserializer=_deferring(handler.request_deserializer),
+                    response_serializer=handler.response_serializer,
+                )
         return handler
 
 
-def _replaced(
-    handler: grpc.RpcMethodHandler[Any, Any], kind: str, method: Callable[..., Any]
-) -> grpc.RpcMethodHandler[Any, Any]:
-    make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = getattr(
-        grpc, f"{kind}_rpc_method_handler"
-    )
-    return make(
-        method,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+def _deferring(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Return what gives back an error, for `_checked`: what it raises gRPC answers itself."""
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return data if read is None else read(data)
+        except DecodeError as error:
+            return error
+
+    return deserialize
+
+
+def _checked(request: Any) -> Any:
+    """Return a request, or a stream of them, unless it could not be read."""
+    if isinstance(request, DecodeError):
+        raise request
+    return _checked_stream(request) if hasattr(request, "__aiter__") else request
+
+
+async def _checked_stream(requests: AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    async for request in requests:
+        yield _checked(request)
 
 
 def _wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method, a generator of responses or not, with its errors answered."""
     if inspect.isasyncgenfunction(method):
 
-        async def generator(
-            request: Any, context: grpc.aio.ServicerContext[Any, Any]
-        ) -> AsyncGenerator[Any]:
+        async def generator(request: Any, context: Context) -> AsyncGenerator[Any]:
             async with (
                 answered(context),
-                contextlib.aclosing(method(request, context)) as all_,
+                contextlib.aclosing(method(_checked(request), context)) as answers,
             ):
-                async for response in all_:
-                    yield response
+                async for answer in answers:
+                    yield answer
 
         return generator
 
-    async def coroutine(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def coroutine(request: Any, context: Context) -> Any:
         async with answered(context):
-            return await method(request, context)
+            return await method(_checked(request), context)
 
     return coroutine

@@ -11,11 +11,14 @@ import numpy as np
 
 from onnxscape.jobs.surfaces import landscape_of, surface_path
 from onnxscape.storage import load_landscape, surface_image
+from onnxscape.storage.upload import disk_errors
 from onnxscape.v1 import jobs_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from onnxscape.core.landscape import Landscape
     from onnxscape.evaluation.assembly import Results
@@ -80,39 +83,27 @@ def open_surface(
 
     Raises:
         SurfaceFileError: If the file of a finished job is damaged.
-        OSError: If there is no room for what has to be kept until it is sent.
+        StorageError: If what is to be sent cannot be kept until then.
     """
     path = surface_path(folder, job.id)
-    with contextlib.ExitStack() as stack:
-        try:
-            file: IO[bytes] = stack.enter_context(path.open("rb"))
-        except FileNotFoundError:
-            landscape = landscape_of(job, results(job.id))
-            if not arrays:
-                file = stack.enter_context(_kept(folder, [surface_image(landscape)]))
-        else:
-            if arrays:
-                landscape = load_landscape(path)
-        reading = Reading(file, None) if not arrays else _arrays(landscape, folder, stack)
-        stack.pop_all()
-        return reading
-
-
-def _arrays(landscape: Landscape, folder: Path, stack: contextlib.ExitStack) -> Reading:
+    if not path.exists():
+        landscape = landscape_of(job, results(job.id))
+        if not arrays:
+            return Reading(_kept(folder, [surface_image(landscape)]), None)
+    elif arrays:
+        landscape = load_landscape(path)
+    else:
+        return Reading(path.open("rb"), None)
     surfaces = {
         **{name: _masked(values, landscape) for name, values in landscape.surfaces.items()},
         EVALUATED: landscape.evaluated.astype(np.float64),
     }
-    file = stack.enter_context(
-        _kept(
-            folder,
-            [np.ascontiguousarray(values).data.cast("B") for values in surfaces.values()],
-        )
-    )
-    return Reading(file, header_of(landscape, list(surfaces)), landscape.grid.size)
+    parts = [np.ascontiguousarray(values).tobytes() for values in surfaces.values()]
+    header = header_of(landscape, list(surfaces))
+    return Reading(_kept(folder, parts), header, landscape.grid.size)
 
 
-def _masked(values: np.ndarray, landscape: Landscape) -> np.ndarray:
+def _masked(values: NDArray[np.float64], landscape: Landscape) -> NDArray[np.float64]:
     """Return a surface as a surface file keeps it."""
     return np.where(landscape.known, np.asarray(values, dtype=np.float64), np.nan)
 
@@ -140,13 +131,11 @@ def header_of(landscape: Landscape, names: Sequence[str]) -> jobs_pb2.SurfaceHea
     )
 
 
-def _kept(folder: Path, parts: Sequence[bytes | memoryview]) -> IO[bytes]:
+def _kept(folder: Path, parts: Sequence[bytes]) -> IO[bytes]:
     """Return a file without a name, at its start, that holds some bytes."""
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
-    try:
+    with contextlib.ExitStack() as stack, disk_errors("keep a surface until it is sent"):
+        file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
         file.writelines(parts)
         file.seek(0)
-    except BaseException:
-        file.close()
-        raise
+        stack.pop_all()  # the caller closes it
     return file

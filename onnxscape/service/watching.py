@@ -209,6 +209,7 @@ class Watch:
         finally:
             for task in (change, leaving):
                 task.cancel()
+            await asyncio.gather(change, leaving, return_exceptions=True)
 
 
 def _without_gaps(points: Sequence[StoredPoint]) -> list[StoredPoint]:

@@ -78,6 +78,8 @@ def test_a_table_shows_the_last_result_of_its_kind(tmp_path):
         "resident_mib": [100.0, 101.0],
         "resident_growth_mib": 1.0,
         "traced_mib": [1.0, 1.0],
+        "bare_mib": [90.0, 90.0],
+        "bare_growth_mib": 0.0,
         "traced_growth_mib": 0.0,
     }
     later = row | {"device": "two", "resident_mib": [50.0, 50.0], "resident_growth_mib": 0.0}
@@ -89,7 +91,9 @@ def test_a_table_shows_the_last_result_of_its_kind(tmp_path):
         "| model | points | memory | MiB after 10 points | after the last | growth |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
         "| m.onnx | 20 | held by the process | 50.00 | 50.00 | +0.00 (0 bytes per point) |\n"
-        "| m.onnx | 20 | Python's own | 1.00 | 1.00 | +0.00 (0 bytes per point) |\n\n"
+        "| m.onnx | 20 | Python's own | 1.00 | 1.00 | +0.00 (0 bytes per point) |\n"
+        "| m.onnx | 20 | held by one that only makes the sessions | 90.00 | 90.00 | +0.00 "
+        "(0 bytes per point) |\n\n"
         "two, 2 threads, 2026-01-01, load before 0.25; numpy 2.\n\n"
         "<!-- end of table -->\nbelow\n"
     )

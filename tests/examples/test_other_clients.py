@@ -23,7 +23,7 @@ NO_PACKAGES = ("No matching distribution", "Could not find a version", "Connecti
 def run(command, **options):
     """Returns an ended process, with what it said."""
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=280, **options
+        command, capture_output=True, text=True, check=False, timeout=800, **options
     )
 
 
@@ -79,6 +79,8 @@ def test_node_tells_what_the_server_refuses(node, server, tmp_path):
     assert "    at " not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it makes two environments
 def test_a_client_made_by_protoc_gets_them_with_grpcio_and_protobuf_alone(
     server, local, tmp_path, without_onnxscape
 ):

@@ -1,4 +1,4 @@
-"""A JobService within the process of a test: real store, fake executor and validator."""
+"""A JobService within the process of a test: real store, fake executor, fake validator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import grpc.aio
 from fake_executor import FakeExecutor
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from onnxscape.service.catalog_file import CatalogFile
 
 from onnxscape.core.grid import Axis, Grid
 from onnxscape.core.spec import EvalSpec
@@ -32,10 +31,12 @@ from onnxscape.service.catalog_records import (
     model_id,
 )
 from onnxscape.service.catalog_store import CatalogStore
+from onnxscape.service.catalog_tables import SCHEMA
 from onnxscape.service.config import ServerConfig
 from onnxscape.service.job_service import JobServicer
 from onnxscape.service.status import StatusInterceptor
 from onnxscape.storage.blob_folder import BlobFolder
+from onnxscape.storage.database import Database
 from onnxscape.v1 import blobs_pb2, jobs_pb2, jobs_pb2_grpc
 
 if TYPE_CHECKING:
@@ -216,9 +217,9 @@ async def served(
         validator.go.set()
     with (
         JobStore.open(folder / "jobs.sqlite") as store,
-        contextlib.closing(CatalogFile.open(folder / "catalog.sqlite")) as file,
+        Database.open(folder / "catalog.sqlite", SCHEMA) as database,
     ):
-        catalog = CatalogStore(file)
+        catalog = CatalogStore(database)
         _fill(catalog)
         coordinator = Coordinator(
             store, executor, surfaces=folder / "surfaces", config=CoordinatorConfig()

@@ -94,7 +94,7 @@ def labels_input(file: ModelFile, outputs: tuple[str, ...]) -> str | None:
             continue
         if signature.name not in LABEL_NAMES or found is not None:
             raise UnsupportedModelError(
-                f"the input {signature.name!r} of {file.path} is no output of the model "
+                f"the input {signature.name!r} of {file.label} is no output of the model "
                 f"({', '.join(outputs)}); its inputs must be called like them, and one of "
                 f"{', '.join(LABEL_NAMES)} takes the labels"
             )
@@ -131,7 +131,7 @@ def custom_result(
         source = labels if value.name == name_of_labels else outputs[str(value.name)]
         if source is None:
             raise UnsupportedModelError(
-                f"{file.path} takes labels as {value.name!r}, but the data has none"
+                f"{file.label} takes labels as {value.name!r}, but the data has none"
             )
         declared = value.dtype
         if declared is not None and declared != source.dtype:
@@ -174,7 +174,7 @@ def _bring_opsets_together(head: Builder, model: ir.Model, file: ModelFile) -> N
         ]
     if changed:
         raise UnsupportedModelError(
-            f"{file.path} has another operator set than the model, and these operators "
+            f"{file.label} has another operator set than the model, and these operators "
             f"changed in between: {', '.join(sorted(set(changed)))}; make it anew with the "
             "model's operator set"
         )

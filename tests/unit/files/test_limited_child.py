@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from onnxscape.files import limited_child
-from onnxscape.files.limited_child import ChildError, run_in_child
+from onnxscape.files.limited_child import ChildError, await_child, run_in_child
 
 GENEROUS = {"seconds": 30, "memory": 1 << 30, "most": 1 << 22}
 
@@ -123,3 +127,101 @@ def test_the_child_writes_no_files(function, tmp_path):
     with pytest.raises(ChildError):
         run_in_child(call, b"", **GENEROUS)
     assert (tmp_path / "new").stat().st_size == 0
+
+
+# --- without waiting ------------------------------------------------------------------------
+
+
+def awaited(call, data, **limits):
+    """Return what a child that an event loop waits for returns."""
+    name = f"{call.__module__}:{call.__qualname__}"
+    return asyncio.run(await_child(name, data, **limits))
+
+
+def test_an_awaited_result_comes_back(function):
+    data = bytes(range(256)) * 8000
+    assert awaited(function("return data[::-1]"), data, **GENEROUS) == data[::-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "message"),
+    [
+        ("raise ValueError('bad\\n  bytes')", {}, "^bad bytes$"),
+        ("import os; os.kill(os.getpid(), 11)", {}, "ended with status -11"),
+        ("return bytes(1 << 31)", {}, "MemoryError"),
+        ("import time; time.sleep(60)", {"seconds": 1}, "more than 1 seconds"),
+        ("return bytes(101)", {"most": 100}, "more than 100 bytes"),
+        ("return bytes(1 << 24)", {"most": 100}, "more than 100 bytes"),
+    ],
+)
+def test_an_awaited_child_that_fails_is_an_error(body, limits, message, function):
+    with pytest.raises(ChildError, match=message):
+        awaited(function(body), b"", **GENEROUS | limits)
+
+
+def test_an_awaited_child_need_not_read_its_argument(function):
+    call = function("return data")
+    call.__qualname__ = "absent"
+    with pytest.raises(ChildError, match="absent"):
+        awaited(call, bytes(1 << 22), **GENEROUS)
+
+
+def test_the_loop_goes_on_and_a_cancelled_child_is_killed(function):
+    body = "import time; time.sleep(60)"
+
+    async def cancelled():
+        name = f"{function(body).__module__}:call"
+        task = asyncio.create_task(await_child(name, b"", **GENEROUS))
+        await asyncio.sleep(0.3)
+        children = own_children()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return children
+
+    children = asyncio.run(cancelled())
+    assert len(children) == 1
+    assert not set(children) & set(own_children())
+
+
+def own_children():
+    """Return the process IDs of this process's children."""
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
+PARENT = """
+import os, signal, sys, threading, time
+from onnxscape.files.limited_child import run_in_child
+import in_child
+
+def die():
+    time.sleep(1.0)
+    own = f"/proc/{os.getpid()}/task"
+    print(*(p for t in os.listdir(own) for p in open(f"{own}/{t}/children").read().split()))
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=die).start()
+run_in_child(in_child.call, b"", seconds=60, memory=1 << 30, most=10)
+"""
+
+
+def test_a_child_ends_with_a_parent_that_is_killed(function, tmp_path):
+    function("import time; time.sleep(60)")
+    run = subprocess.run(
+        [sys.executable, "-c", PARENT],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    (child,) = map(int, run.stdout.split())
+    for _ in range(100):
+        try:
+            if "State:\tZ" in Path(f"/proc/{child}/status").read_text():
+                return
+        except FileNotFoundError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the child {child} lives on")

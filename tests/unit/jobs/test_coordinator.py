@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from coordination import QUICK, SPEC, reference, spec_of
 from fake_executor import PLAN, Break, Crash, FakeExecutor, Hold, Shrink, Twice, Wait
 
 from onnxscape.errors import UsageError
+from onnxscape.jobs.rounds import Rounds
 from onnxscape.jobs.states import JobState
 from onnxscape.storage import load_landscape
 
@@ -695,20 +697,28 @@ def test_estimates_count_what_comes_before(site, in_loop):
     in_loop(body)
 
 
-def test_the_event_loop_is_not_blocked_by_a_large_refinement(site, in_loop):
-    job_id = site.order(spec_of("1001x1001", tolerance=0.05))
+def test_a_refinement_that_takes_its_time_holds_nobody_up(site, in_loop, monkeypatch):
+    slow, quick = site.order(spec_of("33x33", tolerance=0.05)), site.order(user="bob")
+    ahead, started, go = Rounds.ahead, threading.Event(), threading.Event()
+
+    def waiting_ahead(rounds, *args):
+        if rounds.total > 25 or not rounds.tolerant:
+            started.set()
+            assert go.wait(20)
+        return ahead(rounds, *args)
+
+    monkeypatch.setattr(Rounds, "ahead", waiting_ahead)
 
     async def body():
-        longest = 0.0
-        loop = asyncio.get_running_loop()
-        executor = FakeExecutor(seconds=0.001)
-        async with site.running(executor) as coordinator:
-            while site.job(job_id).done < 90:
-                before = loop.time()
-                await asyncio.sleep(0.005)
-                longest = max(longest, loop.time() - before)
-        assert longest < 0.5
-        return coordinator
+        async with site.running() as coordinator:
+            try:
+                while not started.is_set():
+                    await asyncio.sleep(0.01)
+                assert (await site.ended(coordinator, quick)).state is JobState.SUCCEEDED
+                assert not await coordinator.changed(slow, site.job(slow).revision, 0.01)
+            finally:
+                go.set()
+            assert (await site.ended(coordinator, slow)).state is JobState.SUCCEEDED
 
     in_loop(body)
 

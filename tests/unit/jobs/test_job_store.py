@@ -96,6 +96,15 @@ def test_a_request_for_another_order_is_refused(store):
     assert len(store.jobs("ann", limit=10, after=None)) == 1
 
 
+def test_a_request_that_shares_a_job_is_known_by_its_name_too(store):
+    first, _ = make(store, request_id="r1")
+    shared, new = make(store, request_id="r2")
+    assert (shared.id, new) == (first.id, False)
+    assert store.find_request("ann", "r2") == (first.id, ORDER.digest())
+    with pytest.raises(RequestIdConflictError, match="r2"):
+        make(store, order=other(8), request_id="r2")
+
+
 def test_request_ids_are_each_users_own(store):
     ours, _ = make(store, request_id="r1")
     theirs, new = make(store, user="bob", order=other(8), request_id="r1")

@@ -102,6 +102,15 @@ def test_a_value_of_any_kind_and_length_is_written(written):
     assert json.loads(text.getvalue())["event"] == "odd"
 
 
+def test_what_an_event_is_about_cannot_stand_for_the_event_itself(written):
+    text = written()
+    extra = {"event": "another", "time": "never", "level": "none", "job": "a1"}
+    logging.getLogger("onnxscape.x").info("the event", extra=extra)
+    line = json.loads(text.getvalue())
+    assert (line["event"], line["level"], line["job"]) == ("the event", "info", "a1")
+    assert line["time"] != "never"
+
+
 def test_lines_below_the_level_are_left_out(written):
     text = written(level="warning")
     logging.getLogger("onnxscape.x").info("nothing of note")
