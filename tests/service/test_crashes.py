@@ -134,7 +134,7 @@ def test_a_point_that_kills_every_worker_is_given_up_and_the_job_ends_clearly(se
 
 def test_kills_at_random_lose_nothing(tmp_path, expected):
     server = ServerProcess(tmp_path / "server")
-    draw = random.Random(20181204)
+    draw = random.Random(20181204)  # noqa: S311 - no secret
     rounds = int(os.environ.get("ONNXSCAPE_CRASH_ROUNDS", "50"))
     try:
         server.start()
