@@ -1,4 +1,4 @@
-"""A server in a process of its own, as `onnxscape serve` runs it, to be asked and to be killed."""
+"""A server in a process of its own, as `onnxscape serve` runs it; to be asked, and killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import grpc
 
@@ -154,7 +155,7 @@ class Asker:
         self.jobs = jobs_pb2_grpc.JobServiceStub(self.channel)
         self.server = server_pb2_grpc.ServerServiceStub(self.channel)
 
-    def __enter__(self) -> Asker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

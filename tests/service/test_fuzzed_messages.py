@@ -1,4 +1,4 @@
-"""Messages of strangers: whatever comes, the answer is a precise status and the server lives."""
+"""Messages of strangers: whatever comes, a precise status answers, and the server lives."""
 
 from __future__ import annotations
 
@@ -58,27 +58,33 @@ TEXTS = (
 )
 NUMBERS = (0, 1, -1, 2**31 - 1, -(2**31), 7)
 WIDE = (*NUMBERS, 2**63 - 1, -(2**63), 2**40)
-FRACTIONS = (0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 1e308, 5e-324)
+CHOICES = {
+    FieldDescriptor.TYPE_STRING: TEXTS,
+    FieldDescriptor.TYPE_INT32: NUMBERS,
+    FieldDescriptor.TYPE_INT64: WIDE,
+    FieldDescriptor.TYPE_UINT64: (0, 1, 2**64 - 1),
+    FieldDescriptor.TYPE_ENUM: (0, 1, 2, 7, 99, -5),
+    FieldDescriptor.TYPE_BOOL: (False, True),
+    FieldDescriptor.TYPE_DOUBLE: (
+        0.0,
+        1.0,
+        -1.0,
+        math.nan,
+        math.inf,
+        -math.inf,
+        1e308,
+        5e-324,
+    ),
+}
 
 
 def value(field: FieldDescriptor, draw: random.Random, depth: int):
     """Return something that a field of a message can hold."""
-    kind = field.type
-    if kind == FieldDescriptor.TYPE_MESSAGE:
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
         return message(field.message_type, draw, depth + 1)
-    if kind == FieldDescriptor.TYPE_ENUM:
-        return draw.choice((0, 1, 2, 7, 99, -5))
-    if kind == FieldDescriptor.TYPE_STRING:
-        return draw.choice(TEXTS)
-    if kind == FieldDescriptor.TYPE_BYTES:
+    if field.type == FieldDescriptor.TYPE_BYTES:
         return draw.randbytes(draw.choice((0, 1, 100, 70_000)))
-    if kind == FieldDescriptor.TYPE_BOOL:
-        return draw.random() < 0.5
-    if kind == FieldDescriptor.TYPE_DOUBLE:
-        return draw.choice(FRACTIONS)
-    if kind == FieldDescriptor.TYPE_UINT64:
-        return draw.choice((0, 1, 2**64 - 1))
-    return draw.choice(NUMBERS if kind == FieldDescriptor.TYPE_INT32 else WIDE)
+    return draw.choice(CHOICES[field.type])
 
 
 def message(descriptor, draw: random.Random, depth: int = 0):
