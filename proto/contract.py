@@ -143,7 +143,9 @@ def stale(fresh: Path) -> list[str]:
         problems.append("proto/landed.binpb does not hold what the .proto files hold")
     page = PAGE.read_text()
     if reference_page.rendered(page, (fresh / "commented.binpb").read_bytes()) != page:
-        problems.append(f"{PAGE.relative_to(ROOT)} is not made from the .proto files")
+        problems.append(
+            f"{PAGE.relative_to(ROOT)} is not made from the .proto files and job states"
+        )
     return problems
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2 as pb
 
-from onnxscape.jobs.states import FINISHED, TRANSITIONS, JobState
+from onnxscape.jobs.states import state_diagram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -165,10 +165,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _states() -> str:
     """Return a drawing of the table of job states."""
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {JobState.QUEUED}"]
-    lines += [
-        f"    {state} --> {following}: {event}"
-        for (state, event), following in TRANSITIONS.items()
-    ]
-    lines += [f"    {state} --> [*]" for state in JobState if state in FINISHED]
-    return "\n".join([*lines, "```"]) + "\n"
+    return f"```mermaid\n{state_diagram()}\n```\n"

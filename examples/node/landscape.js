@@ -110,7 +110,8 @@ class Server {
         for await (const response of stream) {
           pause = 500;
           if (response.event === "heartbeat") continue;
-          revision = response.revision;
+          // Not set where points follow that came before the job's last change.
+          revision = response.revision || revision;
           if (response.event === "job") state = response.job.state;
           yield response;
         }

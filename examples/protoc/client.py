@@ -142,7 +142,8 @@ class Client:
                     kind = response.WhichOneof("event")
                     if kind == "heartbeat":
                         continue
-                    revision = response.revision
+                    # Not set where points follow that came before the job's last change.
+                    revision = response.revision or revision
                     if kind == "job":
                         state = response.job.state
                     yield response
@@ -192,9 +193,9 @@ def collect(
     """
     job, points, revision = jobs_pb2.Job(), {}, 0
     for response in client.watch(name):
-        if response.revision <= revision:
+        if 0 < response.revision <= revision:
             raise ValueError(f"revision {response.revision} came after {revision}")
-        revision = response.revision
+        revision = response.revision or revision
         if response.WhichOneof("event") == "job":
             job = response.job
         for point in response.points.points:

@@ -34,7 +34,6 @@ from onnxscape.evaluation.given_weights import (
 from onnxscape.evaluation.mixing import warn_of_mixing
 from onnxscape.evaluation.objective import (
     Objective,
-    check_names,
     custom_files,
     ignored_label,
     make_objective,
@@ -42,7 +41,7 @@ from onnxscape.evaluation.objective import (
 )
 from onnxscape.evaluation.probe import PROBED, look_at
 from onnxscape.evaluation.proposal import propose, told_of_proposal
-from onnxscape.evaluation.request import DEFAULT_SAMPLES, is_file
+from onnxscape.evaluation.request import DEFAULT_SAMPLES, check_names, is_file
 from onnxscape.graph.batch_axis import fixed_batch
 from onnxscape.graph.canonical import canonical_of, fed_inputs
 from onnxscape.graph.model_file import ModelFile, read_model
@@ -106,8 +105,6 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     """
     check_names(request)
     savings = approximation(request)
-    if request.split not in {"train", "test"}:
-        raise UsageError(f"expected --split train or test, got {request.split!r}")
     file = read_model(request.model, request.name or "model", weights=given_weights(request))
     parameters, warnings = analyse(file, request.overrides, precision=request.precision)
     refuse_weightless(file, parameters, request.precision)

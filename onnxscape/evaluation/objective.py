@@ -14,7 +14,6 @@ from onnxscape.core.loss import (
     CLAMPED,
     CUSTOM,
     IGNORE_INDEX,
-    LABELS_OF,
     Labels,
     Loss,
     class_axes,
@@ -60,29 +59,6 @@ class Objective:
     custom: Mapping[str, ModelFile]
     spec: Mapping[str, Any]
     text: str
-
-
-def check_names(request: EvalRequest) -> None:
-    """Refuse a loss that is not known, before anything is read.
-
-    Args:
-        request: The request.
-
-    Raises:
-        UsageError: If it is not known, or an option means nothing.
-    """
-    loss = request.loss
-    if loss is not None and loss not in LABELS_OF and not is_file(loss):
-        raise UsageError(
-            f"expected --loss as one of {', '.join(LABELS_OF)}, or a file such as loss.onnx, "
-            f"got {loss!r}"
-        )
-    if not 0.0 <= request.label_smoothing <= 1.0:
-        raise UsageError(
-            f"expected --label-smoothing from 0 to 1, got {request.label_smoothing:g}"
-        )
-    if not 0.0 < request.huber_delta < np.inf:
-        raise UsageError(f"expected --huber-delta above 0, got {request.huber_delta:g}")
 
 
 def custom_files(request: EvalRequest) -> dict[str, ModelFile]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onnxscape.core.direction import Ignore
+from onnxscape.core.loss import LABELS_OF
 from onnxscape.core.normalization import Normalization
 from onnxscape.core.selection import Overrides
+from onnxscape.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -153,3 +156,28 @@ def is_file(name: str) -> bool:
         name: What the user wrote.
     """
     return name.lower().endswith(".onnx")
+
+
+def check_names(request: EvalRequest) -> None:
+    """Refuse a loss or split that is not known, before anything is read.
+
+    Args:
+        request: The request.
+
+    Raises:
+        UsageError: If it is not known, or an option means nothing.
+    """
+    loss = request.loss
+    if loss is not None and loss not in LABELS_OF and not is_file(loss):
+        raise UsageError(
+            f"expected --loss as one of {', '.join(LABELS_OF)}, or a file such as loss.onnx, "
+            f"got {loss!r}"
+        )
+    if not 0.0 <= request.label_smoothing <= 1.0:
+        raise UsageError(
+            f"expected --label-smoothing from 0 to 1, got {request.label_smoothing:g}"
+        )
+    if not 0.0 < request.huber_delta < math.inf:
+        raise UsageError(f"expected --huber-delta above 0, got {request.huber_delta:g}")
+    if request.split not in {"train", "test"}:
+        raise UsageError(f"expected --split train or test, got {request.split!r}")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from onnxscape.files.parent_death import die_with
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import Callable
 
 _CODE = "from onnxscape.files.limited_child import serve; serve()"
@@ -90,66 +91,93 @@ def run_in_child(
     return written
 
 
-async def await_child(
-    function: str,
-    data: bytes,
-    *,
-    seconds: int,
-    memory: int,
-    most: int,
-    threads: int = 1,
-) -> bytes:
-    """Call a function in a child process, and let the event loop go on meanwhile.
+class WaitingChild:
+    """A child process that has imported its function and waits for the argument."""
 
-    Leaving it (by a cancellation) kills the child.
+    def __init__(self, process: Process) -> None:
+        """Take a process that `start` has started."""
+        self._process = process
 
-    Args:
-        function: `module:name` of a public function; this process need not import it.
-        data: Its argument.
-        seconds: Limit of time altogether; of processor time for each thread.
-        memory: Limit of the child's address space in bytes (where the system knows limits).
-        most: Largest result in bytes.
-        threads: How many compute.
+    @classmethod
+    async def start(
+        cls, function: str, *, seconds: int, memory: int, threads: int = 1
+    ) -> WaitingChild:
+        """Start a child; it imports what it needs meanwhile.
 
-    Returns:
-        Its result.
+        Args:
+            function: `module:name` of a public function; this process need not import it.
+            seconds: Limit of processor time for each thread.
+            memory: Limit of its address space in bytes (where the system knows limits).
+            threads: How many compute.
 
-    Raises:
-        ChildError: If it raises, crashes, exceeds a limit, or returns too much.
-    """
-    child = await asyncio.create_subprocess_exec(
-        *_command(function, seconds * threads, memory),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_environment(),
-    )
-    assert child.stdin is not None  # noqa: S101 - both are pipes
-    assert child.stdout is not None  # noqa: S101
-    kept, timed_out, written = max(most, 4 * _MOST_SAID), False, b""
-    try:
-        async with asyncio.timeout(seconds):
-            child.stdin.write(data)
-            with contextlib.suppress(OSError):  # a child that died does not read it
-                await child.stdin.drain()
-            child.stdin.close()
-            while len(written) <= kept and (piece := await child.stdout.read(1 << 16)):
-                written += piece
-            if len(written) <= kept:
-                await child.wait()
-    except TimeoutError:
-        timed_out = True
-    finally:
-        if child.returncode is None:
+        Returns:
+            The child, to be asked once, or ended.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *_command(function, seconds * threads, memory),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+        return cls(process)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.returncode is None
+
+    async def answer(self, data: bytes, *, seconds: int, most: int) -> bytes:
+        """Have it call its function, and let the event loop go on meanwhile.
+
+        Leaving this (by a cancellation) kills the child.
+
+        Args:
+            data: The argument.
+            seconds: Limit of time from now.
+            most: Largest result in bytes.
+
+        Returns:
+            The result.
+
+        Raises:
+            ChildError: If it raises, crashes, exceeds a limit, or returns too much.
+        """
+        kept, timed_out, written = max(most, 4 * _MOST_SAID), False, bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ask(data)
+                assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+                while len(written) <= kept:
+                    piece = await self._process.stdout.read(1 << 16)
+                    if not piece:
+                        await self._process.wait()
+                        break
+                    written += piece
+        except TimeoutError:
+            timed_out = True
+        finally:
+            await self.end()
+        status = self._process.returncode or 0
+        if timed_out or (status != 0 and len(written) <= kept):
+            raise ChildError(_what_happened(status, bytes(written), timed_out, seconds))
+        if len(written) > most:
+            raise ChildError(f"its result has more than {most} bytes")
+        return bytes(written)
+
+    async def end(self) -> None:
+        """Kill it if it has not ended."""
+        if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-    status = child.returncode
-    if timed_out or (status != 0 and len(written) <= kept):
-        raise ChildError(_what_happened(status or 0, written, timed_out, seconds))
-    if len(written) > most:
-        raise ChildError(f"its result has more than {most} bytes")
-    return written
+                self._process.kill()
+            await self._process.wait()
+
+    async def _ask(self, data: bytes) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        with contextlib.suppress(OSError):  # a child that died does not read it
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        self._process.stdin.close()
 
 
 def _command(name: str, seconds: int, memory: int) -> list[str]:

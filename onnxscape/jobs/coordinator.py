@@ -83,8 +83,8 @@ class Coordinator:
 
     @property
     def leases_under_way(self) -> int:
-        """Number of chunks that are being computed."""
-        return len(self._turns.leases())
+        """Number of chunks that are being computed; may be asked by any thread."""
+        return 0 if self._begun is None else len(self._turns.leases())
 
     @property
     def _courses(self) -> Courses:

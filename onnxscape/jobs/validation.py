@@ -24,7 +24,7 @@ from onnxscape.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from onnxscape.files.limited_child import ChildError, await_child
+from onnxscape.files.limited_child import ChildError, WaitingChild
 from onnxscape.jobs.order import GPU_PRECISIONS
 from onnxscape.jobs.order_grid import grid_of
 
@@ -151,6 +151,8 @@ class Validator:
         parallel: Checks at the same time.
         devices: Kinds of devices that the server has.
         offline: Whether data known by name must be there already.
+        spare: Whether to keep a child process waiting that has imported all it needs: checks
+            take two seconds less. `close` ends it.
     """
 
     blobs: Path
@@ -159,7 +161,9 @@ class Validator:
     parallel: int = 1
     devices: Sequence[str] = ("cpu",)
     offline: bool = True
+    spare: bool = False
     _queue: _Queue = field(init=False)
+    _waiting_child: WaitingChild | None = None
     _known: OrderedDict[str, Mapping[str, Any]] = field(default_factory=OrderedDict)
     _running: dict[str, asyncio.Task[Mapping[str, Any]]] = field(default_factory=dict)
 
@@ -242,8 +246,17 @@ class Validator:
         found = await self._answer({"kind": "data", "data": values})
         return [(name, dtype, tuple(shape)) for name, dtype, shape in found["arrays"]]
 
+    async def start(self) -> None:
+        """Start the spare child, if there is to be one."""
+        if self.spare and self._waiting_child is None:
+            self._waiting_child = await self._child(_CHILD)
+
     async def close(self) -> None:
-        """End all checks."""
+        """End all checks, and the spare child."""
+        self.spare = False
+        child, self._waiting_child = self._waiting_child, None
+        if child is not None:
+            await child.end()
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
@@ -315,21 +328,18 @@ class Validator:
         }
         rules = {"size": limits.model_bytes, "nodes": limits.model_nodes}
         request = json.dumps({**question, "place": place, "rules": rules}).encode()
+        name = _DATA_CHILD if question["kind"] == "data" else _CHILD
         async with self._queue:
             try:
-                answer = await await_child(
-                    _DATA_CHILD if question["kind"] == "data" else _CHILD,
-                    request,
-                    seconds=limits.seconds,
-                    memory=limits.memory,
-                    most=_MOST,
-                    threads=limits.threads,
-                )
+                child = await self._next_child(name)
+                answer = await child.answer(request, seconds=limits.seconds, most=_MOST)
             except ChildError as error:
                 _LOG.warning("a check failed: %s", error)
                 raise UnsupportedModelError(
                     f"this cannot be checked within the limits of the server: {error}"
                 ) from error
+            finally:
+                await self.start()
         found: dict[str, Any] = json.loads(answer)
         if "unexpected" in found:
             _LOG.error("a check failed unexpectedly: %s", found["unexpected"])
@@ -337,6 +347,21 @@ class Validator:
                 f"this cannot be handled: {found['message']}; the server's log has more"
             )
         return found
+
+    async def _next_child(self, name: str) -> WaitingChild:
+        """Return a child to be asked: the spare one, if it is of that kind."""
+        child = self._waiting_child
+        if name == _CHILD and child is not None:
+            self._waiting_child = None
+            if child.alive:
+                return child
+        return await self._child(name)
+
+    async def _child(self, name: str) -> WaitingChild:
+        limits = self.limits
+        return await WaitingChild.start(
+            name, seconds=limits.seconds, memory=limits.memory, threads=limits.threads
+        )
 
 
 def _error(name: str) -> Callable[[str], OnnxscapeError]:

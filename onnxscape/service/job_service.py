@@ -12,6 +12,7 @@ from onnxscape.errors import SurfaceFileError
 from onnxscape.jobs.states import FINISHED
 from onnxscape.service import logs
 from onnxscape.service.caller import current_user
+from onnxscape.service.completions import Completions
 from onnxscape.service.job_messages import job_message
 from onnxscape.service.job_requests import (
     job_id_of,
@@ -90,6 +91,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         self._ordering = Ordering(catalog, BlobFolder(config.data_dir / "blobs").size)
         self._surfaces = config.data_dir / "surfaces"
         self._heartbeat = heartbeat
+        self._completions = Completions(coordinator.estimate_completion)
         self._quick = ThreadPoolExecutor(4, thread_name_prefix="onnxscape-calls")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="onnxscape-surfaces")
         self._placing = Placing(
@@ -131,7 +133,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         job, shared = await self._placing.place(user, order, request)
         logs.bind(job=job.id or None)
         spec = await self._call(self._ordering.spec_of, order)
-        message = self._message(job, spec, shared=shared)
+        message = self._message(job, spec, shared=shared, new=True)
         if request.validate_only:
             message.ClearField("name")
         return jobs_pb2.CreateJobResponse(job=message)
@@ -334,10 +336,9 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         return job, self._store.points_after(job_id, revision, BATCH)
 
     def _message(
-        self, job: Job, spec: jobs_pb2.JobSpec, *, shared: bool = False
+        self, job: Job, spec: jobs_pb2.JobSpec, *, shared: bool = False, new: bool = False
     ) -> jobs_pb2.Job:
-        waits = job.state not in FINISHED
-        completion = self._coordinator.estimate_completion(job) if waits else None
+        completion = self._completions.of(job, needed=new)
         return job_message(job, spec, completion=completion, shared=shared)
 
 

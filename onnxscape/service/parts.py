@@ -202,6 +202,7 @@ def _validator(config: ServerConfig, slots: Sequence[Slot], folder: BlobFolder) 
         ),
         parallel=config.readers,
         devices=sorted(kinds_of(slots), reverse=True),  # the faster one first
+        spare=True,
     )
 
 

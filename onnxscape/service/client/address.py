@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 50051
 
-_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\[\]:/\s]+)(?::(?P<port>\d{1,5}))?")
+_ADDRESS = re.compile(
+    r"(?P<host>\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\]|[^\[\]:/\s]+)(?::(?P<port>\d{1,5}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)

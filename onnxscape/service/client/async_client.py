@@ -58,7 +58,7 @@ class AsyncClient:
         tls_cert: str | PathLike[str] | None = None,
         tls_key: str | PathLike[str] | None = None,
         insecure: bool = False,
-        patience: Patience | None = None,
+        patience: Patience | float | None = None,
     ) -> None:
         """Say where the server is; it is reached when it is first asked for something.
 
@@ -70,7 +70,7 @@ class AsyncClient:
             tls_cert: PEM file with the client's certificate, for servers that ask for one.
             tls_key: PEM file with its key.
             insecure: Reach another machine without TLS.
-            patience: How long to try again; None for some seconds.
+            patience: Seconds for which a server that is away is tried again; None for some.
 
         Raises:
             UsageError: If the address is none, or credentials do not go together.
@@ -79,7 +79,11 @@ class AsyncClient:
         self._security = Security(
             token=token, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, insecure=insecure
         )
-        self._patience = patience or Patience()
+        if patience is None:
+            patience = Patience()
+        elif not isinstance(patience, Patience):
+            patience = Patience(call=patience, stream=patience)
+        self._patience = patience
         self._opened: Connection | None = None
 
     @property

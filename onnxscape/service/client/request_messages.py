@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscape.errors import DataError, DirectionError, UsageError
+from onnxscape.evaluation.approximation import approximation
 from onnxscape.evaluation.given_data import given_data
-from onnxscape.evaluation.request import is_file
+from onnxscape.evaluation.request import check_names, is_file
 from onnxscape.graph.heads.custom import read_custom
 from onnxscape.graph.model_file import ModelFile, read_model
 from onnxscape.service.client.local_blobs import LocalBlob, arrays_of, write_npz
@@ -109,6 +110,8 @@ def pack(
         OnnxscapeError: If something cannot be read.
     """
     refuse_local(request)
+    check_names(request)  # as a run here does, and before anything is uploaded
+    approximation(request)
     files: list[LocalBlob] = []
     model, model_name = _model(request)
     data, data_name = _data(request, folder, offered, observer)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from onnxscape.files import limited_child
-from onnxscape.files.limited_child import ChildError, await_child, run_in_child
+from onnxscape.files.limited_child import ChildError, WaitingChild, run_in_child
 
 GENEROUS = {"seconds": 30, "memory": 1 << 30, "most": 1 << 22}
 
@@ -135,7 +135,12 @@ def test_the_child_writes_no_files(function, tmp_path):
 def awaited(call, data, **limits):
     """Return what a child that an event loop waits for returns."""
     name = f"{call.__module__}:{call.__qualname__}"
-    return asyncio.run(await_child(name, data, **limits))
+    return asyncio.run(answer_of(name, data, **limits))
+
+
+async def answer_of(name, data, *, seconds, memory, most):
+    child = await WaitingChild.start(name, seconds=seconds, memory=memory)
+    return await child.answer(data, seconds=seconds, most=most)
 
 
 def test_an_awaited_result_comes_back(function):
@@ -171,7 +176,7 @@ def test_the_loop_goes_on_and_a_cancelled_child_is_killed(function):
 
     async def cancelled():
         name = f"{function(body).__module__}:call"
-        task = asyncio.create_task(await_child(name, b"", **GENEROUS))
+        task = asyncio.create_task(answer_of(name, b"", **GENEROUS))
         await asyncio.sleep(0.3)
         children = own_children()
         task.cancel()
@@ -187,6 +192,18 @@ def own_children():
     """Return the process IDs of this process's children."""
     tasks = Path(f"/proc/{os.getpid()}/task")
     return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
+def test_a_child_that_is_not_asked_can_be_ended(function):
+    async def started():
+        name = f"{function('return data').__module__}:call"
+        child = await WaitingChild.start(name, seconds=30, memory=1 << 30)
+        before = child.alive
+        await child.end()
+        await child.end()
+        return before, child.alive
+
+    assert asyncio.run(started()) == (True, False)
 
 
 PARENT = """

@@ -374,7 +374,7 @@ def test_a_queued_job_is_cancelled_at_once(site, in_loop):
 
 
 def test_a_running_job_ends_after_the_point_under_way(site, in_loop):
-    job_id, other = site.order(spec_of("9x9")), site.order()
+    job_id = site.order(spec_of("9x9"))
 
     async def body():
         executor, hold = FakeExecutor(seconds=0.1), Hold()
@@ -395,13 +395,14 @@ def test_a_running_job_ends_after_the_point_under_way(site, in_loop):
                 len(run.points) for run in executor.runs if run.chunk.job == job_id
             )
             assert (await coordinator.cancel(job_id)).state is JobState.CANCELLED
+            await coordinator.submit(other := site.order())
             assert (await site.ended(coordinator, other)).state is JobState.SUCCEEDED
 
     in_loop(body)
 
 
 def test_a_point_that_does_not_end_is_left_when_its_job_is_cancelled(site, in_loop):
-    job_id, other = site.order(), site.order()
+    job_id = site.order()
 
     async def body():
         executor, hold = FakeExecutor(), Hold()
@@ -410,6 +411,7 @@ def test_a_point_that_does_not_end_is_left_when_its_job_is_cancelled(site, in_lo
             await hold.reached.wait()
             await coordinator.cancel(job_id)
             assert (await site.ended(coordinator, job_id)).state is JobState.CANCELLED
+            await coordinator.submit(other := site.order())
             assert (await site.ended(coordinator, other)).state is JobState.SUCCEEDED
 
     in_loop(body)
@@ -719,6 +721,20 @@ def test_a_refinement_that_takes_its_time_holds_nobody_up(site, in_loop, monkeyp
             finally:
                 go.set()
             assert (await site.ended(coordinator, slow)).state is JobState.SUCCEEDED
+
+    in_loop(body)
+
+
+def test_before_it_is_started_a_coordinator_does_nothing(site, in_loop):
+    async def body():
+        coordinator = site.coordinator()
+        assert coordinator.leases_under_way == 0
+        assert coordinator.trouble is None
+        assert not coordinator.draining
+        with pytest.raises(RuntimeError, match="call start first"):
+            await coordinator.cancel("any")
+        await coordinator.close()
+        assert coordinator.draining
 
     in_loop(body)
 

@@ -32,7 +32,7 @@ from onnxscape.errors import (
 from onnxscape.evaluation.inputs import resolve
 from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.evaluation.request import EvalRequest
-from onnxscape.jobs import validation
+from onnxscape.files.limited_child import WaitingChild
 from onnxscape.jobs.order import DataRef, Order
 from onnxscape.jobs.validation import ValidationLimits, Validator
 
@@ -79,16 +79,35 @@ def order(blobs):
 
 @pytest.fixture
 def children(monkeypatch):
-    """Counts the children that are started."""
+    """Counts the children that are asked."""
     asked = []
-    ask = validation.await_child
+    ask = WaitingChild.answer
 
-    async def counted(*arguments, **options):
+    async def counted(child, *arguments, **options):
         asked.append(arguments)
-        return await ask(*arguments, **options)
+        return await ask(child, *arguments, **options)
 
-    monkeypatch.setattr(validation, "await_child", counted)
+    monkeypatch.setattr(WaitingChild, "answer", counted)
     return asked
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Has children answer what a coroutine function returns, without starting any."""
+
+    def use(answer):
+        class Child:
+            alive = True
+
+            async def answer(self, request, **_limits):
+                return await answer(request)
+
+        async def start(_validator, _name):
+            return Child()
+
+        monkeypatch.setattr(Validator, "_child", start)
+
+    return use
 
 
 def local_spec(grid="5x5", **options):
@@ -143,15 +162,15 @@ def test_equal_questions_at_the_same_time_are_asked_once(order, validator, child
     assert len(children) == 1
 
 
-def test_only_the_last_orders_are_remembered(order, validator, monkeypatch):
+def test_only_the_last_orders_are_remembered(order, validator, answering):
     answered = []
 
-    async def answer(_function, request, **_limits):
+    async def answer(request):
         answered.append(json.loads(request)["order"])
         found = {"spec": local_spec(samples=60).to_dict(), "seconds": 1.0, "memory": 1}
         return json.dumps(found | {"notes": [], "warnings": []}).encode()
 
-    monkeypatch.setattr(validation, "await_child", answer)
+    answering(answer)
 
     async def body():
         check = validator(cached=2)
@@ -160,6 +179,35 @@ def test_only_the_last_orders_are_remembered(order, validator, monkeypatch):
         return [json.loads(text)["model_name"] for text in answered]
 
     assert run(body()) == ["a", "b", "c", "b"]
+
+
+def test_a_spare_child_is_asked_once_and_replaced(order, tmp_path):
+    async def body():
+        check = Validator(blobs=tmp_path / "blobs", data_dir=None, spare=True)
+        await check.start()
+        first = check._waiting_child
+        validation = await check.validate(order)
+        second = check._waiting_child
+        await check.close()
+        return validation, first, second
+
+    validation, first, second = run(body())
+    assert validation.spec == local_spec(samples=60)
+    assert first is not second
+    assert not first.alive
+    assert not second.alive
+
+
+def test_a_spare_child_that_died_is_not_asked(order, tmp_path):
+    async def body():
+        check = Validator(blobs=tmp_path / "blobs", data_dir=None, spare=True)
+        await check.start()
+        await check._waiting_child.end()
+        validation = await check.validate(order)
+        await check.close()
+        return validation
+
+    assert run(body()).points == 25
 
 
 def test_a_model_is_audited(blobs, validator):
@@ -204,15 +252,15 @@ def test_what_is_plainly_wrong_costs_no_child(changes, error, order, validator, 
     assert children == []
 
 
-def test_a_full_queue_is_told_at_once(order, validator, monkeypatch):
+def test_a_full_queue_is_told_at_once(order, validator, answering):
     async def body():
         go = asyncio.Event()
 
-        async def answer(*_arguments, **_limits):
+        async def answer(_request):
             await go.wait()
             return b'{"error": ["DataError", "no"]}'
 
-        monkeypatch.setattr(validation, "await_child", answer)
+        answering(answer)
         check = validator(waiting=2)
         tasks = [
             asyncio.create_task(check.validate(replace(order, model_name=str(number))))
@@ -241,15 +289,15 @@ def test_closing_ends_the_checks_under_way(order, validator):
     assert isinstance(result, asyncio.CancelledError)
 
 
-def test_who_leaves_does_not_take_the_answer_from_others(order, validator, monkeypatch):
+def test_who_leaves_does_not_take_the_answer_from_others(order, validator, answering):
     async def body():
         go = asyncio.Event()
 
-        async def answer(*_arguments, **_limits):
+        async def answer(_request):
             await go.wait()
             return b'{"error": ["DataError", "no"]}'
 
-        monkeypatch.setattr(validation, "await_child", answer)
+        answering(answer)
         check = validator()
         first, second = (asyncio.create_task(check.validate(order)) for _ in range(2))
         await asyncio.sleep(0.01)
@@ -456,21 +504,21 @@ def test_a_check_that_takes_too_long_is_refused(order, validator):
         run(validator(seconds=1).validate(order))
 
 
-def test_an_error_of_ours_is_told_without_its_details(order, validator, monkeypatch, caplog):
-    async def answer(*_arguments, **_limits):
+def test_an_error_of_ours_is_told_without_its_details(order, validator, answering, caplog):
+    async def answer(_request):
         return b'{"unexpected": "Traceback: secrets", "message": "an unexpected KeyError"}'
 
-    monkeypatch.setattr(validation, "await_child", answer)
+    answering(answer)
     with pytest.raises(UnsupportedModelError, match="unexpected KeyError") as caught:
         run(validator().validate(order))
     assert "secrets" not in str(caught.value)
     assert "secrets" in caplog.text
 
 
-def test_a_child_cannot_name_an_error_that_is_none(order, validator, monkeypatch):
-    async def answer(*_arguments, **_limits):
+def test_a_child_cannot_name_an_error_that_is_none(order, validator, answering):
+    async def answer(_request):
         return b'{"error": ["SystemExit", "no"]}'
 
-    monkeypatch.setattr(validation, "await_child", answer)
+    answering(answer)
     with pytest.raises(UnsupportedModelError, match="no"):
         run(validator().validate(order))

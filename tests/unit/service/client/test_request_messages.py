@@ -351,7 +351,7 @@ def test_two_graphs_of_one_name_are_kept_apart_and_the_metric_keeps_its_name(sen
         ({"device": "cuda:0"}, UsageError, "expected --device auto, cpu or cuda"),
         ({"samples": 2.5}, UsageError, "--samples as a whole number, got 2.5"),
         ({"samples": "many"}, UsageError, "a number of samples, 'all' or 'auto'"),
-        ({"two_level": "few"}, UsageError, "--two-level as a whole number"),
+        ({"two_level": "few"}, UsageError, "--two-level as a number of samples"),
         ({"mean": ()}, DataError, "expected --mean as numbers"),
         ({"directions": "none.h5"}, DirectionError, "no direction file none.h5"),
         ({"weights": "none.npz"}, DataError, "cannot read none.npz"),
