@@ -186,6 +186,13 @@ def test_a_stream_of_newcomers_starves_nobody():
     assert not any(map(math.isnan, ended))
 
 
+def test_no_newcomer_starts_lower_than_the_one_before():
+    scheduler = Scheduler(SchedulerConfig(credit=30.0), used={"ann": 100.0})
+    for user in ("ann", "bob", "eve", "joe"):
+        scheduler.add(Ticket(job=user, user=user, created=0), 0)
+    assert [scheduler.share(user, 0) for user in ("bob", "eve", "joe")] == [70.0] * 3
+
+
 def test_a_higher_priority_comes_first_among_the_jobs_of_one_user():
     simulation = Simulation()
     low = simulation.order_at(0, "ann", 1000)
