@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from onnxscape.jobs.order import DataRef
 from onnxscape.service.caller import current_user
@@ -36,11 +38,12 @@ from onnxscape.v1 import catalog_pb2, catalog_pb2_grpc
 from onnxscape.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection
 
     import grpc.aio
 
     from onnxscape.service.catalog_store import CatalogStore
+    from onnxscape.service.reader import Reader
     from onnxscape.storage.blob_folder import BlobFolder
     from onnxscape.v1 import blobs_pb2
 
@@ -49,57 +52,11 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 10_000
 """Models, and data sets, of a user."""
 
+_MOST_READ = 4
+"""Models and data of a user that are read at once, or wait for it: others wait behind."""
+
 _LARGEST_AUDIT = 3 << 20
 """Bytes: a message holds 4 MiB."""
-
-
-class Facts(Protocol):
-    """What is known of a model that was read.
-
-    Attributes:
-        audit_json: The audit.
-        parameters: Number of parameters.
-        moved: Of those, the ones that move by default.
-    """
-
-    @property
-    def audit_json(self) -> str:
-        """The audit."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-
-    @property
-    def moved(self) -> int:
-        """Of those, the ones that move by default."""
-
-
-class Reader(Protocol):
-    """Reads what strangers wrote, in processes of their own."""
-
-    async def audit_model(self, sha256: str) -> Facts:
-        """Read a model.
-
-        Args:
-            sha256: Its blob.
-
-        Returns:
-            What is in it.
-        """
-
-    async def inspect_data(
-        self, sha256: str, ref: DataRef
-    ) -> Sequence[tuple[str, str, Sequence[int]]]:
-        """Read arrays.
-
-        Args:
-            sha256: Their blob.
-            ref: What is known of them.
-
-        Returns:
-            Name, type and shape of each.
-        """
 
 
 class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
@@ -125,6 +82,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         self._catalog = catalog
         self._reader = reader
         self._needed = needed
+        self._reading: Counter[str] = Counter()
 
     async def CreateModel(
         self, request: catalog_pb2.CreateModelRequest, context: Context
@@ -147,7 +105,8 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         if record is not None and record.version == __version__:
             record = dataclasses.replace(record, display_name=name or record.display_name)
         else:
-            facts = await self._reader.audit_model(sha256)
+            async with self._turn(user):
+                facts = await self._reader.audit_model(sha256)
             await self._check_count(self._catalog.count_models, user)
             record = ModelRecord(
                 id=identity,
@@ -236,7 +195,8 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         """
         record = await self._model(request.name)
         if record.version != __version__:
-            facts = await self._reader.audit_model(record.sha256)
+            async with self._turn(current_user()):
+                facts = await self._reader.audit_model(record.sha256)
             record = dataclasses.replace(
                 record,
                 audit=facts.audit_json,
@@ -280,7 +240,8 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         if record is not None:
             record = dataclasses.replace(record, display_name=name or record.display_name)
         else:
-            arrays = await self._reader.inspect_data(sha256, ref)
+            async with self._turn(user):
+                arrays = await self._reader.inspect_data(sha256, ref)
             await self._check_count(self._catalog.count_data_sets, user)
             record = DataSetRecord(
                 id=identity,
@@ -351,6 +312,32 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         await asyncio.to_thread(self._catalog.delete_data_set, record.user, record.id)
         await asyncio.to_thread(self._release, record)
         return catalog_pb2.DeleteDataSetResponse()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, user: str) -> AsyncGenerator[None]:
+        """Let a user have so many models and data read at once.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ExhaustedError: If there are more.
+        """
+        if self._reading[user] >= _MOST_READ:
+            raise ExhaustedError(
+                "READING",
+                f"{_MOST_READ} models and data sets of yours are being read; try again when "
+                "one of them is done",
+                exceeded=[Exceeded("reading", f"{_MOST_READ} at once")],
+                retry_seconds=1.0,
+            )
+        self._reading[user] += 1
+        try:
+            yield
+        finally:
+            self._reading[user] -= 1
+            if not self._reading[user]:
+                del self._reading[user]
 
     async def _model(self, name: str) -> ModelRecord:
         found = await asyncio.to_thread(

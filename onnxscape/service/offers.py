@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onnxscape.data import DatasetInfo
-    from onnxscape.service.catalog_service import Reader
     from onnxscape.service.catalog_store import CatalogStore
     from onnxscape.service.config import ServerConfig
+    from onnxscape.service.reader import Reader
     from onnxscape.storage.blob_folder import BlobFolder
 
 

@@ -1,3 +1,5 @@
+import asyncio
+
 import grpc
 import pytest
 from whole_server import digest_of, refused, run, whole
@@ -263,6 +265,23 @@ async def test_what_the_server_offers_is_there_for_all_and_nobody_deletes_it(tmp
         assert len((await models_of(served.ann)).models) == 1
     async with whole(tmp_path / "server") as served:
         assert list((await models_of(served.ann)).models) == []
+
+
+@run
+async def test_one_user_does_not_keep_the_reader_busy_for_the_others(tmp_path):
+    async with whole(tmp_path) as served:
+        go = served.parts.validator.go = asyncio.Event()
+        for number in range(5):
+            await served.ann.write(b"%d" % number)
+        calls = [asyncio.create_task(model_of(served.ann, b"%d" % n)) for n in range(4)]
+        while len(served.parts.validator.asked) < 4:
+            await asyncio.sleep(0.01)
+        code, _, details = await refused(model_of(served.ann, b"4"))
+        assert (code, "RetryInfo" in details) == (Code.RESOURCE_EXHAUSTED, True)
+        other = asyncio.create_task(model_of(served.bob, b"bob's"))
+        go.set()
+        await asyncio.gather(*calls, other)
+        await model_of(served.ann, b"4")
 
 
 @run

@@ -37,13 +37,17 @@ class FakeReader:
 
     Attributes:
         asked: sha256 of what was read, in order.
+        go: Models are read when it is set; None for at once.
     """
 
     blobs: object
     asked: list[str] = field(default_factory=list)
+    go: asyncio.Event | None = None
 
     async def audit_model(self, sha256):
         self._read(sha256)
+        if self.go is not None:
+            await self.go.wait()
         return SimpleNamespace(audit_json='{"tensors": []}', parameters=20, moved=10, nodes=3)
 
     async def inspect_data(self, sha256, ref):
