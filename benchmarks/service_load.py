@@ -94,7 +94,7 @@ class Load:
             data="dataSets/digits",
             grid=jobs_pb2.Grid(x=axis, y=axis),
             samples=jobs_pb2.Samples(count=64),
-            directions=jobs_pb2.Directions(seed=draw.randrange(1 << 40)),
+            directions=jobs_pb2.Directions(seed=draw.randrange(1 << 31)),
         )
         made = await self.call("CreateJob", jobs_pb2.CreateJobRequest(spec=spec))
         if made is None:
