@@ -7,6 +7,7 @@ to them stays so; between points only weights change, or the steps they are comp
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,47 @@ def empty_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: Device) -
     return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, *device.memory)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A part of a buffer that is a tensor of its own.
+
+    Attributes:
+        whole: The buffer, a vector.
+        start: Where the part starts, in elements.
+        shape: Of the tensor.
+        dtype: Of both.
+    """
+
+    whole: ort.OrtValue
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def address(self) -> int:
+        """Where it lies in the device's memory."""
+        return int(self.whole.data_ptr()) + self.start * self.dtype.itemsize
+
+
+def bind(
+    binding: ort.IOBinding, name: str, value: ort.OrtValue | View, device: Device
+) -> None:
+    """Bind what lies on a device to an input; the binding does not keep it.
+
+    Args:
+        binding: The binding.
+        name: The input.
+        value: What is bound to it.
+        device: Where it lies.
+    """
+    if isinstance(value, View):
+        binding.bind_input(
+            name, *device.memory, value.dtype.type, list(value.shape), value.address
+        )
+    else:
+        binding.bind_ortvalue_input(name, value)
+
+
 class BoundBatches:
     """A session with a binding for each batch."""
 
@@ -60,7 +102,7 @@ class BoundBatches:
         session: ort.InferenceSession,
         prepared: PreparedModel,
         samples: Samples,
-        shared: Buffers,
+        shared: Mapping[str, ort.OrtValue | View],
         *,
         device: Device,
         batch: int,
@@ -111,8 +153,10 @@ class BoundBatches:
                 _Part(
                     part,
                     session,
-                    {**feeds, **shared},
+                    feeds,
+                    shared,
                     _results(prepared, part.rows, device),
+                    device=device,
                     graph=number + 1 if captured else None,
                     waits=waits or number == len(cut) - 1,
                     staged=staged,
@@ -167,17 +211,21 @@ class _Part:
         self,
         batch: Batch,
         session: ort.InferenceSession,
-        inputs: Buffers,
-        results: Mapping[str, ort.OrtValue],
+        feeds: Buffers,
+        shared: Mapping[str, ort.OrtValue | View],
+        results: Buffers,
         *,
+        device: Device,
         graph: int | None,
         waits: bool,
         staged: bool,
     ) -> None:
         self.batch = batch
         self._session = session
-        self._inputs = inputs
+        self._feeds = feeds
+        self._shared = shared
         self._results = results
+        self._device = device
         self._rushed = _run_options(graph, rush=not waits)
         self._waiting = _run_options(graph)
         self._staged = staged
@@ -209,12 +257,12 @@ class _Part:
         """Copy the batch into the buffers that it shares with others, if it does."""
         if self._staged:
             for name, array in self.batch.feeds.items():
-                self._inputs[name].update_inplace(np.ascontiguousarray(array))
+                self._feeds[name].update_inplace(np.ascontiguousarray(array))
 
     def _bound(self) -> ort.IOBinding:
         binding = self._session.io_binding()
-        for name, value in self._inputs.items():
-            binding.bind_ortvalue_input(name, value)
+        for name, value in {**self._feeds, **self._shared}.items():
+            bind(binding, name, value, self._device)
         return binding
 
 
