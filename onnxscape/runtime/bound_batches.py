@@ -22,7 +22,7 @@ from onnxscape.runtime.evaluator import (
     result_names,
     unless_stopped,
 )
-from onnxscape.runtime.sessions import memory_errors_told, run_bound
+from onnxscape.runtime.sessions import failures_told, run_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -339,7 +339,7 @@ class BoundEvaluator:
         Returns:
             Metric name to value.
         """
-        with memory_errors_told():
+        with failures_told():
             self._move(alpha, beta)
             collector = Collector(self._prepared, self._samples, samples)
             for results in self._runs.run(stop):
@@ -358,7 +358,7 @@ class BoundEvaluator:
         Returns:
             Output name to values [batch, ...].
         """
-        with memory_errors_told():
+        with failures_told():
             self._move(alpha, beta)
             return self._runs.outputs()
 
@@ -372,7 +372,7 @@ class BoundEvaluator:
         Returns:
             Of each result [samples, 1]; [1, 1] is the loss of the whole batch.
         """
-        with memory_errors_told():
+        with failures_told():
             self._move(alpha, beta)
             values, count, _ = self._runs.run_first()
         return [value[:count].copy() for value in values]  # the next run writes there
@@ -383,7 +383,7 @@ class BoundEvaluator:
         Returns:
             The time of a change of weights and two batches, extrapolated.
         """
-        with memory_errors_told():
+        with failures_told():
             start = time.perf_counter()
             self._move(0.0, 0.0)
             return extrapolated(self._runs.run_first, start, len(self._runs))

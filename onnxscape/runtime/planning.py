@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnxscape.core.plan import Plan
 from onnxscape.errors import UsageError
 from onnxscape.runtime.devices import HEADS_APART
-from onnxscape.runtime.sessions import memory_errors_told
+from onnxscape.runtime.sessions import failures_told
 from onnxscape.runtime.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def make_evaluator(
         The evaluator.
     """
     make = STRATEGIES[plan.strategy]
-    with memory_errors_told():
+    with failures_told():
         return make(
             prepared,
             samples,
