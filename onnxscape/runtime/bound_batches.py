@@ -195,6 +195,10 @@ class BoundBatches:
         self._parts[0].run(wait=True)
         return self._parts[0].results()
 
+    def plain_first(self) -> Results:
+        """Return what the first batch gives outside any CUDA graph."""
+        return self._parts[0].plain_results()
+
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return the model's own outputs that the heads read, for the first batch."""
         values = self._parts[0].outputs(self._reads)
@@ -243,8 +247,12 @@ class _Part:
         values = [value.numpy() for value in self._results.values()]
         return values, self.batch.count, self.batch.rows
 
+    def plain_results(self) -> Results:
+        """Return the results, computed outside any CUDA graph."""
+        return self.outputs(list(self._results)), self.batch.count, self.batch.rows
+
     def outputs(self, names: list[str]) -> list[NDArray[Any]]:
-        """Return other outputs, computed outside any CUDA graph."""
+        """Return outputs by name, computed outside any CUDA graph."""
         self._stage()
         binding = self._bound()
         for name in names:
@@ -362,19 +370,23 @@ class BoundEvaluator:
             self._move(alpha, beta)
             return self._runs.outputs()
 
-    def first_results(self, alpha: float, beta: float) -> list[NDArray[Any]]:
+    def first_results(
+        self, alpha: float, beta: float, *, plain: bool = False
+    ) -> list[NDArray[Any]]:
         """Return what the heads give for the first batch, run as `evaluate` runs it.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
+            plain: Whether to run it without what `evaluate` may repeat of earlier runs.
 
         Returns:
             Of each result [samples, 1]; [1, 1] is the loss of the whole batch.
         """
         with failures_told():
             self._move(alpha, beta)
-            values, count, _ = self._runs.run_first()
+            first = self._runs.plain_first if plain else self._runs.run_first
+            values, count, _ = first()
         return [value[:count].copy() for value in values]  # the next run writes there
 
     def estimate(self) -> float:
