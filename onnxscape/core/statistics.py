@@ -48,6 +48,11 @@ def exact_sum(values: NDArray[np.float64]) -> float:
     """
     if values.size <= _FEW:
         return math.fsum(values.tolist())
+    if (
+        float(np.abs(values).max()) * values.size < 2.0**53
+        and (np.floor(values) == values).all()
+    ):
+        return float(values.sum())  # whole numbers, of hits for instance: nothing is rounded
     pieces = np.split(values, range(_PIECE, values.size, _PIECE))
     terms = np.concatenate([_by_exponent(piece) for piece in pieces])
     if not np.isfinite(terms).all():
@@ -104,6 +109,8 @@ def standard_error(
     losses: NDArray[np.float64],
     population: int,
     shares: NDArray[np.float64] | None = None,
+    *,
+    mean: float | None = None,
 ) -> float:
     """Return the standard error of the mean of a subset drawn without replacement.
 
@@ -115,6 +122,7 @@ def standard_error(
         losses: Per-sample losses [n].
         population: N, the number of samples they were drawn from.
         shares: As for `exact_mean`.
+        mean: Their `exact_mean`, if it is known.
 
     Returns:
         The standard error; 0 if all N were used, NaN if n < 2 or a loss is not finite.
@@ -123,8 +131,9 @@ def standard_error(
     if n < 2 or not np.isfinite(losses).all():
         return math.nan
     scaled, exponent = _scaled(losses)
-    mean = exact_mean(scaled, shares)
-    residuals = scaled - (mean if shares is None else mean * shares)
+    middle = exact_mean(losses, shares) if mean is None else mean
+    middle = math.ldexp(middle, -exponent)
+    residuals = scaled - (middle if shares is None else middle * shares)
     variance = exact_sum(residuals**2) / (n - 1)
     error = math.sqrt(variance / n * (1.0 - n / population))
     if shares is not None:
@@ -169,5 +178,7 @@ def summarize(
                 values = np.where(weights == 0.0, 0.0, values * weights)  # noqa: PLW2901
         metrics[name] = exact_mean(values, shares)
         if name == "loss":
-            metrics["loss_stderr"] = standard_error(values, population, shares)
+            metrics["loss_stderr"] = standard_error(
+                values, population, shares, mean=metrics[name]
+            )
     return metrics

@@ -47,6 +47,13 @@ def test_many_losses_add_up_as_a_few_do(size, scale):
     assert exact_sum(losses - losses[::-1]) == 0.0
 
 
+@pytest.mark.parametrize("size", [501, 20_000])
+@pytest.mark.parametrize("largest", [1, 2**40, 2**52, 2**60])
+def test_whole_numbers_add_up_exactly_however_large(size, largest):
+    numbers = np.random.default_rng(1).integers(-largest, largest + 1, size).astype(float)
+    assert exact_sum(numbers) == math.fsum(numbers.tolist()) == float(sum(map(int, numbers)))
+
+
 @pytest.mark.usefixtures("many")
 def test_a_sum_that_leaves_float64_is_an_error_as_in_python():
     with pytest.raises(OverflowError):
