@@ -13,7 +13,7 @@ from onnxscape.core.grid import Point
 from onnxscape.evaluation.engine import Engine, start_engine
 from onnxscape.evaluation.inputs import EvalInputs, resolve
 from onnxscape.evaluation.observer import QuietObserver
-from onnxscape.runtime.bound_batches import buffer
+from onnxscape.runtime.buffers import buffer
 from onnxscape.runtime.devices import usable_cores
 from onnxscape.runtime.evaluator import filled_up
 from onnxscape.runtime.sessions import session_options

@@ -7,13 +7,13 @@ to them stays so; between points only weights change, or the steps they are comp
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
 from onnxscape.errors import OutOfMemoryError
+from onnxscape.runtime.buffers import bind, buffer, empty_buffer
 from onnxscape.runtime.device_memory import free_memory
 from onnxscape.runtime.evaluator import (
     Collector,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.runtime.buffers import View
     from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import Batch, WeightPath
 
@@ -41,57 +42,6 @@ if TYPE_CHECKING:
 
 _RESIDENT_SHARE = 0.5
 """Share of a GPU's free memory that samples may take; more are copied batch by batch."""
-
-
-def buffer(array: NDArray[Any], device: Device) -> ort.OrtValue:
-    """Return an array on a device; on the CPU it is the array itself."""
-    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *device.memory)
-
-
-def empty_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: Device) -> ort.OrtValue:
-    """Return room for an array on a device."""
-    return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, *device.memory)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """A part of a buffer that is a tensor of its own.
-
-    Attributes:
-        whole: The buffer, a vector.
-        start: Where the part starts, in elements.
-        shape: Of the tensor.
-        dtype: Of both.
-    """
-
-    whole: ort.OrtValue
-    start: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def address(self) -> int:
-        """Where it lies in the device's memory."""
-        return int(self.whole.data_ptr()) + self.start * self.dtype.itemsize
-
-
-def bind(
-    binding: ort.IOBinding, name: str, value: ort.OrtValue | View, device: Device
-) -> None:
-    """Bind what lies on a device to an input; the binding does not keep it.
-
-    Args:
-        binding: The binding.
-        name: The input.
-        value: What is bound to it.
-        device: Where it lies.
-    """
-    if isinstance(value, View):
-        binding.bind_input(
-            name, *device.memory, value.dtype.type, list(value.shape), value.address
-        )
-    else:
-        binding.bind_ortvalue_input(name, value)
 
 
 class BoundBatches:

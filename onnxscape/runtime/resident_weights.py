@@ -19,13 +19,8 @@ from onnxscape.graph.perturbation import (
     moved_vectors,
     perturbation_model,
 )
-from onnxscape.runtime.bound_batches import (
-    BoundBatches,
-    BoundEvaluator,
-    View,
-    buffer,
-    empty_buffer,
-)
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator
+from onnxscape.runtime.buffers import View, buffer, empty_buffer
 from onnxscape.runtime.evaluator import WeightPath
 from onnxscape.runtime.sessions import open_session, run_bound, session_options
 
