@@ -87,6 +87,8 @@ def _contest(record: Record) -> str:
     rows = []
     for row in record["rows"]:
         name = f"{row['name']} ({row['note']})" if row["note"] else row["name"]
+        if row.get("error", "").startswith("ModuleNotFoundError"):
+            continue  # not installed there
         if "error" in row:
             rows.append([name, row["batch"], "failed", row["error"], ""])
             continue

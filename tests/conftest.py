@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from pathlib import Path
 
 import fixture_evaluation
@@ -14,7 +16,7 @@ from fixture_truth import Truth
 from hypothesis import settings
 from onnx import helper, numpy_helper
 
-from onnxscape.runtime import calibration_cache
+from onnxscape.runtime import calibration_cache, device_memory, devices
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -22,6 +24,48 @@ REFERENCE = Path(__file__).parent / "reference"
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hidden_gpus():
+    """Hides GPUs, also from children: the truth of most tests is the CPU's.
+
+    Returns what shows them, in a context.
+    """
+    places, driver = (devices, device_memory), device_memory.cuda_driver
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with pytest.MonkeyPatch.context() as patch:
+        for place in places:
+            patch.setattr(place, "cuda_driver", lambda: None)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+        @contextlib.contextmanager
+        def shown():
+            with pytest.MonkeyPatch.context() as undone:
+                for place in places:
+                    undone.setattr(place, "cuda_driver", driver)
+                undone.delenv("CUDA_VISIBLE_DEVICES")
+                if visible is not None:
+                    undone.setenv("CUDA_VISIBLE_DEVICES", visible)
+                yield
+
+        yield shown
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _gpus_of_the_module(hidden_gpus, request):
+    """Shows GPUs to the modules that are about them."""
+    marked = request.node.get_closest_marker("gpu") is not None
+    with hidden_gpus() if marked else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture
+def without_gpus(hidden_gpus):
+    """Leaves a test out where there is a GPU, hidden or not."""
+    with hidden_gpus():
+        if devices._driver_gpus():
+            pytest.skip("this machine has a GPU")
 
 
 @pytest.fixture(scope="session", autouse=True)

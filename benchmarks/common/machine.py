@@ -35,6 +35,8 @@ def describe(device: str, threads: int, *packages: str) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if "onnxruntime-gpu" in versions:  # both are the same module, and we need this one
+        versions.pop("onnxruntime", None)
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 SECTIONS = {
     "device": ("correctness", 40, False),
-    "tests": ("correctness", 60, False),
+    "tests": ("correctness", 120, False),
     "surfaces": ("correctness", 60, False),
     "losses": ("correctness", 30, False),
     "fixtures": ("correctness", 90, False),
@@ -30,7 +30,7 @@ SECTIONS = {
     "forward": ("forward", 100, True),
     "capture": ("prototypes", 70, True),
     "peers": ("peers", 70, True),
-    "whole": ("prototypes", 60, True),
+    "whole": ("prototypes", 100, True),
     "small_batches": ("forward", 20, True),
     "compiled": ("peers", 90, True),
 }
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--budget", type=float, default=900, help="seconds for all of them")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", help="names of evaluators to compare, between semicolons")
     parser.add_argument("--library", type=Path, help="where prototypes import onnxscape from")
     parser.add_argument("--here", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -76,6 +77,7 @@ def _run_child(name: str, limit: float, options: argparse.Namespace) -> None:
     command += ["--sections", name, "--here", str(limit)]
     command += ["--images", str(options.images)] if options.images else []
     command += ["--quick"] if options.quick else []
+    command += ["--only", options.only] if options.only else []
     start = time.monotonic()
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
@@ -98,6 +100,7 @@ def _run_here(name: str, options: argparse.Namespace) -> None:
         out=options.out,
         quick=options.quick,
         deadline=time.monotonic() + options.here - 3,
+        only=tuple(options.only.split(";")) if options.only else (),
     )
     results = Results(options.out / "results.jsonl", name)
     if options.device == "cuda":

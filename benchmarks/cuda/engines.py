@@ -15,6 +15,7 @@ from onnxscape.graph.heads import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 CAPTURABLE = ("ConvActivationFusion", "ConvAddActivationFusion")
 """Optimizers whose fused convolution may not be captured in a CUDA graph."""
@@ -357,3 +358,33 @@ class Product:
     def point(self, alpha: float, beta: float) -> np.ndarray:
         """Return the mean loss."""
         return np.array([self._evaluator.evaluate(alpha, beta)["loss"]])
+
+
+class Run:
+    """What `onnxscape eval` starts: self-test, plan and evaluator."""
+
+    def __init__(
+        self, case: Case, model: Path, device: str, precision: str, strategy: str
+    ) -> None:
+        from onnxscape.core.grid import Grid
+        from onnxscape.evaluation.engine import start_engine
+        from onnxscape.evaluation.inputs import resolve
+        from onnxscape.evaluation.observer import QuietObserver
+        from onnxscape.evaluation.request import EvalRequest
+
+        request = EvalRequest(
+            model=model,
+            data=(case.x, case.y),
+            samples="all",
+            grid=Grid.parse("3x3"),
+            device=device,
+            precision=precision,
+            strategy=strategy,
+        )
+        observer = QuietObserver()
+        self._engine = start_engine(resolve(request, observer), None, observer)
+        self.batch = self._engine.plan.batch
+
+    def point(self, alpha: float, beta: float) -> np.ndarray:
+        """Return the mean loss."""
+        return np.array([self._engine.evaluator.evaluate(alpha, beta)["loss"]])

@@ -56,6 +56,7 @@ class Setting:
         out: Where results go.
         quick: Whether sizes are so small that a CPU finishes soon.
         deadline: `time.monotonic()` at which a section should have ended.
+        only: Names of the evaluators to compare; all if empty.
     """
 
     device: str
@@ -64,6 +65,7 @@ class Setting:
     out: Path
     quick: bool
     deadline: float
+    only: tuple[str, ...] = ()
 
     def model(self, name: str) -> Path:
         """Return the path of a model by its file's stem."""

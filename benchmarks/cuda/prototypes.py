@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from engines import (
     InGraph,
     Product,
     Resident,
+    Run,
 )
 from measuring import (
     POINTS,
@@ -71,7 +73,7 @@ SIZES = (
     ("resnet56_cifar10", 1024, 128),
 )
 CORNERS = ((0.0, 0.0), (1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
-"""Where the loss of narrow types is compared with float32's."""
+"""Where the loss of each precision is compared with float32's."""
 
 QUICK = (("resnet20_cifar10", 64, 32), ("digits_cnn", 256, 256))
 """Model, samples, batch."""
@@ -101,6 +103,8 @@ def _compare(
     label = f"{name} {samples}/{batch}"
     made: dict[str, Engine] = {}
     for kind, make in makers.items():
+        if setting.only and kind not in setting.only:
+            continue
         with results.attempt(f"{label}: {kind}"):
             start = time.perf_counter()
             engine = make(case, place, batch)
@@ -175,38 +179,52 @@ def _race(results: Results, made: dict[str, Engine], label: str) -> None:
 
 
 def whole(setting: Setting, results: Results) -> None:
-    """Evaluate ResNet-56 on 50 000 images for a while, and watch the device meanwhile."""
-    name, samples, batch = (
-        ("resnet20_cifar10", 64, 32) if setting.quick else ("resnet56_cifar10", 50000, 2000)
+    """Evaluate the ResNets on 50 000 images for a while in each precision, as a run does."""
+    samples = 64 if setting.quick else 50000
+    for name in (
+        ("resnet20_cifar10",) if setting.quick else ("resnet56_cifar10", "resnet20_cifar10")
+    ):
+        case = make_case(setting, name, samples)
+        precisions = ("fp32",) if setting.device == "cpu" else ("fp32", "tf32", "fp16", "bf16")
+        ways = [(p, "resident") for p in precisions] + [("fp32", "captured")]
+        batch = samples
+        for precision, strategy in ways:
+            title = f"{name} {samples}: {precision}, {strategy}"
+            with results.attempt(title):
+                engine = Run(case, setting.model(name), setting.device, precision, strategy)
+                batch = engine.batch
+                _watched(setting, results, title, engine, batch=batch)
+                del engine
+        title = f"{name} {samples}: bare"
+        with results.attempt(title):
+            full = np.arange(-(-samples // batch) * batch) % samples
+            same = replace(case, x=case.x[full], y=case.y[full])
+            bare = Bare(same, Place(setting.device), batch)
+            _watched(setting, results, title, bare, batch=batch)
+            del bare
+
+
+def _watched(
+    setting: Setting, results: Results, title: str, engine: Engine, **more: int
+) -> None:
+    """Time points for a few seconds and watch the device meanwhile."""
+    engine.point(0.0, 0.0)
+    watch = Watch(setting.device)
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < 2 and not setting.quick):
+        start = time.perf_counter()
+        engine.point(0.01 * len(times), 0.0)
+        times.append(time.perf_counter() - start)
+    seen = watch.stop()
+    found = [engine.point(*at) for at in CORNERS]
+    losses = [float(np.mean(values)) for values in found if values is not None]
+    point = statistics.median(times)
+    results.add(
+        title,
+        s_per_point=point,
+        points=len(times),
+        losses=losses,
+        extrapolated_51x51_min=point * 2601 / 60,
+        **more,
+        **seen,
     )
-    case = make_case(setting, name, samples)
-    place = Place(setting.device)
-    makers: Makers = {
-        "resident": Resident,
-        "product, resident": lambda *a: Product(*a, "resident"),
-        "product, captured": lambda *a: Product(*a, "captured"),
-        "today": lambda c, p, _: Product(c, p, min(1024, samples)),
-        "resident, tf32": lambda *a: Resident(*a, {"use_tf32": "1"}),
-        "resident, float16": lambda *a: Resident(*a, narrow="float16"),
-        "resident, bfloat16": lambda *a: Resident(*a, narrow="bfloat16"),
-    }
-    for kind, make in makers.items():
-        with results.attempt(f"{name} {samples}: {kind}"):
-            engine = make(case, place, batch)
-            engine.point(0.0, 0.0)
-            watch = Watch(setting.device)
-            times = []
-            while len(times) < 3 or (sum(times) < 5 and not setting.quick):
-                start = time.perf_counter()
-                engine.point(0.01 * len(times), 0.0)
-                times.append(time.perf_counter() - start)
-            point = statistics.median(times)
-            results.add(
-                f"{name} {samples}: {kind}",
-                s_per_point=point,
-                points=len(times),
-                losses=[float(np.mean(engine.point(*at))) for at in CORNERS],
-                extrapolated_51x51_min=point * 2601 / 60,
-                **watch.stop(),
-            )
-            del engine

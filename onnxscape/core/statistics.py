@@ -23,12 +23,66 @@ class Over(StrEnum):
     """The plain sum, of counts."""
 
 
+_FEW = 500
+"""Values up to which `math.fsum` is the faster way."""
+
+_PIECE = 2**13
+"""Values at a time: what is computed of them stays in the processor's caches."""
+
+
+def exact_sum(values: NDArray[np.float64]) -> float:
+    """Return a sum rounded once: what `math.fsum` gives, in a fraction of its time.
+
+    Values are whole multiples of a power of two, the same for all of one exponent. Cut into
+    halves of 27 and 26 bits, those of one exponent are added up without any rounding, and
+    `math.fsum` adds what is left: two numbers for each exponent.
+
+    Args:
+        values: [n], finite.
+
+    Returns:
+        The sum.
+
+    Raises:
+        OverflowError: If it leaves float64.
+    """
+    if values.size <= _FEW:
+        return math.fsum(values.tolist())
+    if (
+        float(np.abs(values).max()) * values.size < 2.0**53
+        and (np.floor(values) == values).all()
+    ):
+        return float(values.sum())  # whole numbers, of hits for instance: nothing is rounded
+    pieces = np.split(values, range(_PIECE, values.size, _PIECE))
+    terms = np.concatenate([_by_exponent(piece) for piece in pieces])
+    if not np.isfinite(terms).all():
+        raise OverflowError("the sum leaves float64")
+    return math.fsum(terms.tolist())
+
+
+def _by_exponent(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a few numbers that add up to some values exactly; infinite if they are too large.
+
+    Sums of up to 2^26 halves of 27 bits are whole numbers that float64 holds.
+    """
+    mantissas, exponents = np.frexp(values)
+    mantissas *= 2.0**27
+    high = np.floor(mantissas)
+    low = (mantissas - high) * 2.0**26
+    least = int(exponents.min())
+    bins = exponents.astype(np.intp) - least
+    highs, lows = (np.bincount(bins, weights=part) for part in (high, low))
+    powers = np.arange(len(highs), dtype=np.int64) + least - 53
+    with np.errstate(over="ignore"):
+        return np.concatenate([np.ldexp(highs, powers + 26), np.ldexp(lows, powers)])
+
+
 def exact_mean(
     values: NDArray[np.float64], shares: NDArray[np.float64] | None = None
 ) -> float:
     """Return a mean whose sum is rounded once.
 
-    The sum is exact (`math.fsum`), hence the same for any order and any batch size. A value
+    The sum is exact (`exact_sum`), hence the same for any order and any batch size. A value
     that is not finite makes the mean not finite, as IEEE arithmetic has it.
 
     Args:
@@ -39,22 +93,24 @@ def exact_mean(
     Returns:
         The mean.
     """
-    size = values.size if shares is None else math.fsum(shares.tolist())
+    size = values.size if shares is None else exact_sum(shares)
     if not np.isfinite(values).all():
         with np.errstate(invalid="ignore", over="ignore"):
             return float(values.sum() / size)
     try:
-        return math.fsum(values.tolist()) / size
+        return exact_sum(values) / size
     except OverflowError:
         # The sum leaves float64, the mean does not; powers of two divide exactly.
         scaled, exponent = _scaled(values)
-        return math.ldexp(math.fsum(scaled.tolist()) / size, exponent)
+        return math.ldexp(exact_sum(scaled) / size, exponent)
 
 
 def standard_error(
     losses: NDArray[np.float64],
     population: int,
     shares: NDArray[np.float64] | None = None,
+    *,
+    mean: float | None = None,
 ) -> float:
     """Return the standard error of the mean of a subset drawn without replacement.
 
@@ -66,6 +122,7 @@ def standard_error(
         losses: Per-sample losses [n].
         population: N, the number of samples they were drawn from.
         shares: As for `exact_mean`.
+        mean: Their `exact_mean`, if it is known.
 
     Returns:
         The standard error; 0 if all N were used, NaN if n < 2 or a loss is not finite.
@@ -74,9 +131,10 @@ def standard_error(
     if n < 2 or not np.isfinite(losses).all():
         return math.nan
     scaled, exponent = _scaled(losses)
-    mean = exact_mean(scaled, shares)
-    residuals = scaled - (mean if shares is None else mean * shares)
-    variance = math.fsum((residuals**2).tolist()) / (n - 1)
+    middle = exact_mean(losses, shares) if mean is None else mean
+    middle = math.ldexp(middle, -exponent)
+    residuals = scaled - (middle if shares is None else middle * shares)
+    variance = exact_sum(residuals**2) / (n - 1)
     error = math.sqrt(variance / n * (1.0 - n / population))
     if shares is not None:
         error /= exact_mean(shares)
@@ -120,5 +178,7 @@ def summarize(
                 values = np.where(weights == 0.0, 0.0, values * weights)  # noqa: PLW2901
         metrics[name] = exact_mean(values, shares)
         if name == "loss":
-            metrics["loss_stderr"] = standard_error(values, population, shares)
+            metrics["loss_stderr"] = standard_error(
+                values, population, shares, mean=metrics[name]
+            )
     return metrics

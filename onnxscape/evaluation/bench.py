@@ -93,7 +93,12 @@ class Bench:
         if evaluator is None:
             evaluator = self._evaluator(choice, self.inputs.samples)
             if isinstance(evaluator, BoundEvaluator) and isinstance(tested, BoundEvaluator):
-                replay_test(evaluator, tested)
+                replay_test(
+                    evaluator,
+                    tested,
+                    precision=self.inputs.request.precision,
+                    mixing=self.inputs.mixing,
+                )
         return evaluator
 
     def fitting(self, choice: Choice) -> tuple[PointEvaluator, Choice]:

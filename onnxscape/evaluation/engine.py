@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from onnxscape.errors import (
+    OutOfMemoryError,
     SelfTestError,
     SpecConflictError,
     UnsupportedModelError,
@@ -162,6 +163,7 @@ def _on_gpu(
 
     Raises:
         UsageError: If the user asks for several points at a time.
+        OutOfMemoryError: If there is too little memory, whatever the batch.
         SelfTestError: If what is computed differs from the user's file.
         UnsupportedModelError: If the model cannot be run.
     """
@@ -171,9 +173,16 @@ def _on_gpu(
             f"expected --workers 1 on {bench.device}, got {workers}: a GPU evaluates one "
             "point at a time"
         )
+    calibration: Calibration | None
     calibration = Calibration(chosen=base, reason="as recorded, or as asked")
     if not settled:
-        calibration = fastest_on_gpu(bench, base, points)
+        try:
+            calibration = fastest_on_gpu(bench, base, points)
+        except OutOfMemoryError:
+            calibration = None
+        if calibration is None:  # here no error holds the memory of what was tried
+            base = bench.fitting(base)[1]
+            calibration = fastest_on_gpu(bench, base, points)
     try:
         evaluator, choice = bench.fitting(calibration.chosen)
     except (SelfTestError, UnsupportedModelError) as error:

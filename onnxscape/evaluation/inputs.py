@@ -71,6 +71,7 @@ class EvalInputs:
         eta: Direction of beta; None on a line along delta.
         objective: The loss and metrics.
         spec: What defines the numbers.
+        mixing: Whether outputs of a sample depend on the others in its batch.
     """
 
     request: EvalRequest
@@ -81,6 +82,7 @@ class EvalInputs:
     eta: Direction | None
     objective: Objective
     spec: EvalSpec
+    mixing: bool = False
 
     @property
     def moved(self) -> set[str]:
@@ -112,7 +114,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
     for text in warnings:
         observer.warning(text)
     delta, eta = make_directions(parameters, request, observer)
-    samples, objective = _samples_and_objective(file, request, observer)
+    samples, objective, mixing = _samples_and_objective(file, request, observer)
     random = request.directions is None
     spec = EvalSpec(
         model=file.digest,
@@ -133,7 +135,7 @@ def resolve(request: EvalRequest, observer: Observer) -> EvalInputs:
         **savings,
         **objective.spec,
     )
-    return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec)
+    return EvalInputs(request, file, parameters, samples, delta, eta, objective, spec, mixing)
 
 
 def _axes(filter_axis: Mapping[str, int], parameters: tuple[Parameter, ...]) -> dict[str, int]:
@@ -149,11 +151,11 @@ def _digest(delta: Direction | None, eta: Direction | None) -> str:
 
 def _samples_and_objective(
     file: ModelFile, request: EvalRequest, observer: Observer
-) -> tuple[Samples, Objective]:
+) -> tuple[Samples, Objective, bool]:
     """Read the data, look at what the model makes of it, and settle the loss.
 
     Returns:
-        All samples, and what is computed from their outputs.
+        All samples, what is computed from their outputs, and whether batches matter to it.
     """
     dataset = given_data(request, observer)
     refuse_missing_weights(file, dataset, request.precision)
@@ -215,8 +217,10 @@ def _samples_and_objective(
         )
     check_growth(samples.growth, objective.loss)
     check_two_level(samples, objective.loss, objective.spec["metrics"])
-    warn_of_mixing(probe, objective.loss, custom, file, request.precision, pieces, observer)
-    return samples, objective
+    mixing = warn_of_mixing(
+        probe, objective.loss, custom, file, request.precision, pieces, observer
+    )
+    return samples, objective, mixing
 
 
 def _check_choice(dataset: Dataset, match: Matching, count: int | None) -> None:

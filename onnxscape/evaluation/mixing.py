@@ -130,7 +130,7 @@ def warn_of_mixing(
     precision: str,
     pieces: int | None,
     observer: Observer,
-) -> None:
+) -> bool:
     """Tell of outputs of a sample that depend on the other samples in its batch.
 
     Args:
@@ -142,6 +142,9 @@ def warn_of_mixing(
         pieces: Samples that the file takes at once; None for any number.
         observer: Told of it.
 
+    Returns:
+        Whether there are any, or may be.
+
     Raises:
         UnsupportedModelError: If one that is read does not have samples on its first axis.
     """
@@ -150,8 +153,9 @@ def warn_of_mixing(
             "whether the outputs of a sample depend on the others in its batch could not be "
             f"checked, since the model does not take one sample alone: {probe.alone_fails}"
         )
+    mixing = bool(dynamic_operators(file))
     if not probe.alone:
-        return
+        return mixing
     tolerance = rounding(probe.loosened, file)
     if loss.per_batch:
         _warn_of_weighting(probe, tolerance, observer)
@@ -163,8 +167,10 @@ def warn_of_mixing(
         check_alone(name, together, probe.alone, pieces or 1)
         found = dependence(together, alone, tolerance)
         if found:
+            mixing = True
             cause = _cause(file, precision, pieces or len(probe.samples))
             observer.warning(_text(name, found, cause, pieces))
+    return mixing
 
 
 def _read(probe: Probe, loss: Loss, custom: Mapping[str, ModelFile]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from onnxscape.errors import OutOfMemoryError
+from onnxscape.runtime.buffers import bind, buffer, empty_buffer
 from onnxscape.runtime.device_memory import free_memory
 from onnxscape.runtime.evaluator import (
     Collector,
@@ -21,7 +22,7 @@ from onnxscape.runtime.evaluator import (
     result_names,
     unless_stopped,
 )
-from onnxscape.runtime.sessions import memory_errors_told, run_bound
+from onnxscape.runtime.sessions import failures_told, run_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from onnxscape.core.samples import Samples
     from onnxscape.graph.prepared import PreparedModel
+    from onnxscape.runtime.buffers import View
     from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import Batch, WeightPath
 
@@ -42,16 +44,6 @@ _RESIDENT_SHARE = 0.5
 """Share of a GPU's free memory that samples may take; more are copied batch by batch."""
 
 
-def buffer(array: NDArray[Any], device: Device) -> ort.OrtValue:
-    """Return an array on a device; on the CPU it is the array itself."""
-    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *device.memory)
-
-
-def empty_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: Device) -> ort.OrtValue:
-    """Return room for an array on a device."""
-    return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, *device.memory)
-
-
 class BoundBatches:
     """A session with a binding for each batch."""
 
@@ -60,7 +52,7 @@ class BoundBatches:
         session: ort.InferenceSession,
         prepared: PreparedModel,
         samples: Samples,
-        shared: Buffers,
+        shared: Mapping[str, ort.OrtValue | View],
         *,
         device: Device,
         batch: int,
@@ -111,8 +103,10 @@ class BoundBatches:
                 _Part(
                     part,
                     session,
-                    {**feeds, **shared},
+                    feeds,
+                    shared,
                     _results(prepared, part.rows, device),
+                    device=device,
                     graph=number + 1 if captured else None,
                     waits=waits or number == len(cut) - 1,
                     staged=staged,
@@ -151,6 +145,10 @@ class BoundBatches:
         self._parts[0].run(wait=True)
         return self._parts[0].results()
 
+    def plain_first(self) -> Results:
+        """Return what the first batch gives outside any CUDA graph."""
+        return self._parts[0].plain_results()
+
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return the model's own outputs that the heads read, for the first batch."""
         values = self._parts[0].outputs(self._reads)
@@ -167,17 +165,21 @@ class _Part:
         self,
         batch: Batch,
         session: ort.InferenceSession,
-        inputs: Buffers,
-        results: Mapping[str, ort.OrtValue],
+        feeds: Buffers,
+        shared: Mapping[str, ort.OrtValue | View],
+        results: Buffers,
         *,
+        device: Device,
         graph: int | None,
         waits: bool,
         staged: bool,
     ) -> None:
         self.batch = batch
         self._session = session
-        self._inputs = inputs
+        self._feeds = feeds
+        self._shared = shared
         self._results = results
+        self._device = device
         self._rushed = _run_options(graph, rush=not waits)
         self._waiting = _run_options(graph)
         self._staged = staged
@@ -195,8 +197,12 @@ class _Part:
         values = [value.numpy() for value in self._results.values()]
         return values, self.batch.count, self.batch.rows
 
+    def plain_results(self) -> Results:
+        """Return the results, computed outside any CUDA graph."""
+        return self.outputs(list(self._results)), self.batch.count, self.batch.rows
+
     def outputs(self, names: list[str]) -> list[NDArray[Any]]:
-        """Return other outputs, computed outside any CUDA graph."""
+        """Return outputs by name, computed outside any CUDA graph."""
         self._stage()
         binding = self._bound()
         for name in names:
@@ -209,12 +215,12 @@ class _Part:
         """Copy the batch into the buffers that it shares with others, if it does."""
         if self._staged:
             for name, array in self.batch.feeds.items():
-                self._inputs[name].update_inplace(np.ascontiguousarray(array))
+                self._feeds[name].update_inplace(np.ascontiguousarray(array))
 
     def _bound(self) -> ort.IOBinding:
         binding = self._session.io_binding()
-        for name, value in self._inputs.items():
-            binding.bind_ortvalue_input(name, value)
+        for name, value in {**self._feeds, **self._shared}.items():
+            bind(binding, name, value, self._device)
         return binding
 
 
@@ -291,7 +297,7 @@ class BoundEvaluator:
         Returns:
             Metric name to value.
         """
-        with memory_errors_told():
+        with failures_told():
             self._move(alpha, beta)
             collector = Collector(self._prepared, self._samples, samples)
             for results in self._runs.run(stop):
@@ -310,23 +316,27 @@ class BoundEvaluator:
         Returns:
             Output name to values [batch, ...].
         """
-        with memory_errors_told():
+        with failures_told():
             self._move(alpha, beta)
             return self._runs.outputs()
 
-    def first_results(self, alpha: float, beta: float) -> list[NDArray[Any]]:
+    def first_results(
+        self, alpha: float, beta: float, *, plain: bool = False
+    ) -> list[NDArray[Any]]:
         """Return what the heads give for the first batch, run as `evaluate` runs it.
 
         Args:
             alpha: Step along delta.
             beta: Step along eta.
+            plain: Whether to run it without what `evaluate` may repeat of earlier runs.
 
         Returns:
             Of each result [samples, 1]; [1, 1] is the loss of the whole batch.
         """
-        with memory_errors_told():
+        with failures_told():
             self._move(alpha, beta)
-            values, count, _ = self._runs.run_first()
+            first = self._runs.plain_first if plain else self._runs.run_first
+            values, count, _ = first()
         return [value[:count].copy() for value in values]  # the next run writes there
 
     def estimate(self) -> float:
@@ -335,7 +345,7 @@ class BoundEvaluator:
         Returns:
             The time of a change of weights and two batches, extrapolated.
         """
-        with memory_errors_told():
+        with failures_told():
             start = time.perf_counter()
             self._move(0.0, 0.0)
             return extrapolated(self._runs.run_first, start, len(self._runs))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxscape.errors import OnnxscapeError
+from onnxscape.errors import OnnxscapeError, OutOfMemoryError
 from onnxscape.runtime.self_test import PERTURBED
 
 if TYPE_CHECKING:
@@ -276,9 +276,10 @@ def calibrate_gpu(
         The fastest choice; that by rule if the run is too short to find out.
 
     Raises:
+        OutOfMemoryError: If there is too little memory for the choice by rule.
         OnnxscapeError: If no choice works: what the first one said.
     """
-    trials = [_trial(make, base)]
+    trials = [_trial(make, base, short=OutOfMemoryError)]
     if trials[0].seconds * points < SHORT:
         return Calibration(
             chosen=base, reason="by rule: the run is too short to try", trials=tuple(trials)
@@ -294,10 +295,18 @@ def calibrate_gpu(
     return Calibration(chosen=chosen or base, reason="the fastest", trials=tuple(trials))
 
 
-def _trial(make: Callable[[Choice], PointEvaluator], choice: Choice) -> Trial:
+def _trial(
+    make: Callable[[Choice], PointEvaluator],
+    choice: Choice,
+    *,
+    short: type[OnnxscapeError] | tuple[()] = (),
+) -> Trial:
+    """Return what trying a choice gave; errors of the class `short` are raised."""
     try:
         evaluator = make(choice)
         seconds = min(evaluator.estimate() for _ in range(ROUNDS))
+    except short:
+        raise
     except OnnxscapeError as error:
         return Trial(choice=choice, seconds=math.nan, refusal=str(error))
     return Trial(choice=choice, seconds=seconds)

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from onnxscape.errors import DeviceError, UsageError
 from onnxscape.runtime import openvino
 from onnxscape.runtime.device_memory import cuda_driver
+from onnxscape.runtime.sessions import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -259,7 +260,7 @@ def _provider_problem(device: Device) -> str | None:
             _tiny_model(), _silent(), providers=device.providers(), enable_fallback=False
         )
     except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
-        return f"ONNX Runtime could not start it ({_cuda_failure(error)})"
+        return f"ONNX Runtime could not start it ({first_line(error)})"
     there = device.provider in session.get_providers()
     return None if there else "ONNX Runtime could not load its libraries"
 
@@ -311,17 +312,10 @@ def _cuda_problem(index: int, gpus: Sequence[str]) -> str | None:
             enable_fallback=False,
         )
     except Exception as error:  # noqa: BLE001 - its exceptions share no base class but this
-        return f"ONNX Runtime could not start CUDA there ({_cuda_failure(error)})"
+        return f"ONNX Runtime could not start CUDA there ({first_line(error)})"
     if "CUDAExecutionProvider" not in session.get_providers():
         return "ONNX Runtime could not load the CUDA libraries; pip install 'onnxscape[cuda]'"
     return None
-
-
-def _cuda_failure(error: Exception) -> str:
-    """Return what CUDA said, without the places in ONNX Runtime's source around it."""
-    text = " ".join(str(error).split())
-    said = re.search(r"CUDA failure \d+: [^;]*", text)
-    return said[0].strip() if said else text[:300]
 
 
 def _driver_gpus() -> list[str]:

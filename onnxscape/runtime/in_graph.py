@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxscape.graph.perturbation import ALPHA, BETA, flat_inputs, self_moving
-from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, buffer
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator
+from onnxscape.runtime.buffers import buffer
 from onnxscape.runtime.evaluator import WeightPath
 from onnxscape.runtime.sessions import open_session, session_options
 

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnxscape.core.plan import Plan
 from onnxscape.errors import UsageError
 from onnxscape.runtime.devices import HEADS_APART
-from onnxscape.runtime.sessions import memory_errors_told
+from onnxscape.runtime.sessions import failures_told
 from onnxscape.runtime.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from onnxscape.runtime.devices import Device
     from onnxscape.runtime.evaluator import PointEvaluator
 
-_BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**22}
+_BATCH_ELEMENTS = {"cpu": 2**18, "cuda": 2**23}
 """Elements of inputs or outputs per batch: on a CPU a batch should stay in the caches."""
 
-_BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 4096)}
+_BATCH_LIMITS = {"cpu": (8, 256), "cuda": (32, 8192)}
+
+_EVEN = 8
+"""What batches of a GPU are multiples of, where there are several: kernels like it."""
 
 
 def make_plan(
@@ -96,13 +99,29 @@ def _strategy(wanted: str | None, device: Device) -> str:
 
 def _batch_by_rule(samples: Samples, device: Device, outputs: int) -> int:
     inputs = sum(math.prod(array.shape[1:]) for array in samples.inputs.values())
-    elements = max(inputs, outputs)
     place = "cuda" if device.kind == "cuda" else "cpu"
     low, high = _BATCH_LIMITS[place]
-    fitting = _BATCH_ELEMENTS[place] // max(1, elements)
-    batch = min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))
-    # On a GPU every batch is filled up: not beyond the next power of two.
-    return min(batch, 1 << (len(samples) - 1).bit_length()) if device.kind == "cuda" else batch
+    fitting = _BATCH_ELEMENTS[place] // max(1, inputs, outputs)
+    if place == "cpu":
+        return min(high, max(low, 1 << max(0, fitting.bit_length() - 1)))
+    return _equal_batches(samples, low, min(high, max(low, fitting)))
+
+
+def _equal_batches(samples: Samples, low: int, high: int) -> int:
+    """Return a batch of which whole ones hold the samples with little to spare.
+
+    On a GPU every batch is filled up: at the end of the samples, and wherever a point may be
+    finished before.
+
+    Args:
+        samples: The samples.
+        low: The least, unless there are fewer samples.
+        high: The most.
+    """
+    count = min(len(samples), max(low, samples.prefixes[0]))
+    batches = -(-count // high)
+    batch = -(-count // batches)
+    return batch if batches == 1 else -(-batch // _EVEN) * _EVEN
 
 
 def make_evaluator(
@@ -132,7 +151,7 @@ def make_evaluator(
         The evaluator.
     """
     make = STRATEGIES[plan.strategy]
-    with memory_errors_told():
+    with failures_told():
         return make(
             prepared,
             samples,

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxscape.graph.perturbation import ALPHA, BETA, flat_inputs, perturbation_model
-from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator, buffer, empty_buffer
+from onnxscape.graph.perturbation import (
+    ALPHA,
+    BETA,
+    flat_inputs,
+    moved_vectors,
+    perturbation_model,
+)
+from onnxscape.runtime.bound_batches import BoundBatches, BoundEvaluator
+from onnxscape.runtime.buffers import View, buffer, empty_buffer
 from onnxscape.runtime.evaluator import WeightPath
 from onnxscape.runtime.sessions import open_session, run_bound, session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import onnxruntime as ort
+    from collections.abc import Sequence
 
     from onnxscape.core.direction import Direction
     from onnxscape.core.samples import Samples
@@ -60,8 +65,7 @@ def resident_weights(
         captured: Whether batches become CUDA graphs.
     """
     steps = WeightPath(prepared, delta, eta).steps
-    weights = {s.tensor: empty_buffer(s.theta.shape, s.theta.dtype, device) for s in steps}
-    mover = WeightMover(steps, weights, device, threads)
+    mover = WeightMover(steps, device, threads)
     mover.move(0.0, 0.0)
     session = open_session(
         prepared.with_overridable_weights(),
@@ -74,7 +78,7 @@ def resident_weights(
         session,
         prepared,
         samples,
-        weights,
+        mover.weights,
         device=device,
         batch=batch,
         pad=pad,
@@ -88,20 +92,17 @@ captured_weights = partial(resident_weights, captured=True)
 
 
 class WeightMover:
-    """Writes the weights of a point into buffers on the device."""
+    """Writes the weights of a point into buffers on the device.
 
-    def __init__(
-        self,
-        steps: Sequence[WeightStep],
-        weights: Mapping[str, ort.OrtValue],
-        device: Device,
-        threads: int,
-    ) -> None:
-        """Copy theta and the directions to the device.
+    Attributes:
+        weights: Tensor to where it lies, a part of a vector of all of its type.
+    """
+
+    def __init__(self, steps: Sequence[WeightStep], device: Device, threads: int) -> None:
+        """Copy theta and the directions to the device, and make room for the weights.
 
         Args:
             steps: How each tensor moves.
-            weights: The buffer of each.
             device: Where they are.
             threads: Threads within one operator.
         """
@@ -117,8 +118,12 @@ class WeightMover:
         inputs = {ALPHA: self._steps[0], BETA: self._steps[1], **self._kept}
         for name, value in inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        for name, value in weights.items():
-            self._binding.bind_ortvalue_output(name, value)
+        self.weights: dict[str, View] = {}
+        for vector in moved_vectors(steps):
+            whole = empty_buffer((vector.size,), vector.dtype, device)
+            self._binding.bind_ortvalue_output(vector.name, whole)
+            for step, start in zip(vector.steps, vector.starts, strict=True):
+                self.weights[step.tensor] = View(whole, start, step.theta.shape, vector.dtype)
 
     def move(self, alpha: float, beta: float) -> None:
         """Write the weights of a point, and wait until they are there.

@@ -58,8 +58,8 @@ REPEATED = 1e-5
 """Largest difference of a batch that is run again: cuDNN may add up in another order."""
 
 REPLAYED = 1e-2
-"""Largest difference of losses between batches of different sizes on one device: what far
-weights make of rounding, in half floats above all. Weights left behind show at once."""
+"""Largest difference of losses between batches of different sizes on one device, or more where
+`NARROW` allows for it: what far weights make of rounding. Weights left behind show at once."""
 
 PERTURBED = (0.25, -0.125)
 """The point off the center: far enough that a weight left behind would show."""
@@ -143,28 +143,42 @@ def self_test(
     _compare_all(ours(alpha, beta), expected, where, looser, advice)
 
 
-def replay_test(evaluator: BoundEvaluator, tested: BoundEvaluator) -> None:
+def replay_test(
+    evaluator: BoundEvaluator,
+    tested: BoundEvaluator,
+    *,
+    precision: str = "fp32",
+    mixing: bool = False,
+) -> None:
     """Compare an evaluator, run as it will be, with one on fewer samples that was tested.
 
     A CUDA graph repeats what it recorded, so old weights would show only here: the first
-    batch is run at the perturbed point, at the center, and there again.
+    batch is run at the perturbed point, at the center, and there again; and without a graph.
 
     Args:
         evaluator: What will compute the surface.
         tested: The same on the first few samples; its self-test has passed.
+        precision: Arithmetic of both.
+        mixing: Whether results of a sample depend on the others in its batch, so that those
+            of fewer samples are others.
 
     Raises:
         SelfTestError: If they differ.
     """
     where = f"at alpha = {PERTURBED[0]:g}, beta = {PERTURBED[1]:g}, in the batches of the run"
+    tolerance = max(REPLAYED, NARROW.get(precision, 0.0))
+    advice = _NARROW_ADVICE if precision in NARROW else _ADVICE
     points = (PERTURBED, (0.0, 0.0), PERTURBED)
     first, center, again = (evaluator.first_results(*point) for point in points)
     for result, repeated in zip(first, again, strict=True):
         compare(repeated, result, f"{where}, repeated", REPEATED)
     for point, results in ((PERTURBED, first), ((0.0, 0.0), center)):
+        plain = evaluator.first_results(*point, plain=True)
+        for ours, expected in zip(results, plain, strict=True):
+            compare(ours, expected, f"{where}, repeated", REPEATED)
         for ours, expected in zip(results, tested.first_results(*point), strict=True):
-            if len(ours) >= len(expected) > 1:  # else it is the loss of a whole batch
-                compare(ours[: len(expected)], expected, where, REPLAYED)
+            if len(ours) >= len(expected) > 1 and not mixing:  # 1: the loss of a whole batch
+                compare(ours[: len(expected)], expected, where, tolerance, advice)
 
 
 def _compare_all(

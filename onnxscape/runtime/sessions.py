@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from onnxscape.runtime.devices import Device
 
 _NO_MEMORY = re.compile(
-    r"out of memory|failed to allocate memory|bad_alloc|CUDNN_STATUS_ALLOC_FAILED"
-    r"|CUBLAS_STATUS_ALLOC_FAILED|available memory of",
+    r"out of memory|failed to allocate memory|bad_alloc|CUDNN_STATUS_\w*ALLOC\w*_FAILED"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|CUBLAS failure 3\b|available memory of",
     re.IGNORECASE,
 )
 """What the arena, CUDA, cuDNN and cuBLAS say where memory is short."""
+
+_CUDA_FAILURE = re.compile(r"(?:CUDA|CUBLAS|CUDNN) failure \d+: [^;]*")
 
 _CRASHING = ("FuseFp16InitializerToFp32NodeTransformer",)
 """Optimizations of ONNX Runtime that end the process (1.31): this one does for some models in
@@ -161,22 +163,30 @@ def run_bound(
 
 
 @contextlib.contextmanager
-def memory_errors_told() -> Iterator[None]:
-    """Within it, what says that memory is short becomes an error of ours.
+def failures_told() -> Iterator[None]:
+    """Within it, what ONNX Runtime raises becomes an error of ours.
 
-    Copies between host and device fail in other ways than runs do.
+    Copies between host and device, and bindings, fail in other ways than runs do.
 
     Yields:
         Nothing.
 
     Raises:
         OutOfMemoryError: If memory was short.
+        UnsupportedModelError: If anything else failed.
     """
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OnnxscapeError):
-            _refuse_without_memory(error)
+        if isinstance(error, OnnxscapeError):
+            raise
+        _refuse_without_memory(error)
+        # Its exceptions share no base class; some are plain ones of Python.
+        own = type(error).__module__.startswith("onnxruntime")
+        if own or type(error) is RuntimeError:
+            raise UnsupportedModelError(
+                f"ONNX Runtime {ort.__version__} fails: {first_line(error)}"
+            ) from error
         raise
 
 
@@ -203,6 +213,14 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an exception of ONNX Runtime says, on one line of readable length."""
+    """Return what an exception of ONNX Runtime says, on one line of readable length.
+
+    Args:
+        error: The exception. Of a failure of CUDA only what CUDA said is returned, without the
+            places in ONNX Runtime's source around it.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
+    said = _CUDA_FAILURE.search(text)
+    if said:
+        text = said[0].strip()
     return text if len(text) <= 300 else text[:299] + "…"

@@ -6,11 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onnxscape.core.statistics import Over, exact_mean, standard_error, summarize
+from onnxscape.core import statistics
+from onnxscape.core.statistics import Over, exact_mean, exact_sum, standard_error, summarize
 
 numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40)
 
@@ -19,6 +20,45 @@ numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40)
 def test_the_sum_behind_the_mean_is_rounded_once(values):
     exact = float(sum(map(Fraction, values)))
     assert exact_mean(np.array(values)) == exact / len(values)
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Lets sums of a few values be computed like those of many."""
+    monkeypatch.setattr(statistics, "_FEW", 0)
+
+
+@pytest.mark.usefixtures("many")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(
+        st.floats(-1e300, 1e300) | st.floats(-1e-300, 1e-300), min_size=1, max_size=40
+    )
+)
+def test_the_sum_of_many_values_is_rounded_once(values):
+    assert exact_sum(np.array(values)) == math.fsum(values)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-310, 1e300])
+@pytest.mark.parametrize("size", [500, 501, 10_000])
+def test_many_losses_add_up_as_a_few_do(size, scale):
+    losses = np.random.default_rng(size).exponential(size=size) ** 5 * scale
+    assert exact_sum(losses) == math.fsum(losses.tolist())
+    assert exact_sum(losses - losses[::-1]) == 0.0
+
+
+@pytest.mark.parametrize("size", [501, 20_000])
+@pytest.mark.parametrize("largest", [1, 2**40, 2**52, 2**60])
+def test_whole_numbers_add_up_exactly_however_large(size, largest):
+    numbers = np.random.default_rng(1).integers(-largest, largest + 1, size).astype(float)
+    assert exact_sum(numbers) == math.fsum(numbers.tolist()) == float(sum(map(int, numbers)))
+
+
+@pytest.mark.usefixtures("many")
+def test_a_sum_that_leaves_float64_is_an_error_as_in_python():
+    with pytest.raises(OverflowError):
+        exact_sum(np.full(9, 1e308))
+    assert exact_mean(np.full(9, 1e308)) == 1e308
 
 
 @given(values=numbers, random=st.randoms())

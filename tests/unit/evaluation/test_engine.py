@@ -236,6 +236,27 @@ def test_workers_are_refused_on_a_gpu():
         engine_module._on_gpu(bench, CHOICE, 100, settled=False)
 
 
+def test_strategies_are_tried_in_a_batch_that_memory_has_room_for(recorder, monkeypatch):
+    bench = bench_of()
+    bench.inputs.request.workers = None
+    bench.observer = recorder()
+    bench.make = lambda choice: Large(fits=choice.batch <= 8)
+    bench.half_of = lambda choice: Bench.half_of(bench, choice)
+    bench.fitting = lambda choice: Bench.fitting(bench, choice)
+
+    def fastest(_bench, base, _points):
+        assert Large.alive == 0
+        if base.batch > 8:
+            raise OutOfMemoryError("full")
+        return Calibration(chosen=replace(base, strategy="captured"), reason="the fastest")
+
+    monkeypatch.setattr(engine_module, "fastest_on_gpu", fastest)
+    evaluator, calibration = engine_module._on_gpu(bench, CHOICE, 100, settled=False)
+    assert isinstance(evaluator, Large)
+    assert calibration.chosen == replace(CHOICE, strategy="captured", batch=8)
+    assert bench.observer.warnings[-1].endswith("going on with 8")
+
+
 def test_a_remembered_choice_that_fails_gives_way_to_the_one_by_rule(recorder, monkeypatch):
     other = replace(CHOICE, strategy="captured")
     bench = bench_of()

@@ -149,6 +149,13 @@ def test_a_gpu_that_can_do_nothing_says_what_the_first_choice_said():
         calibrate_gpu(gpu, GPU, 1000, 500, batch_is_free=True)
 
 
+def test_a_gpu_without_memory_for_the_choice_by_rule_tries_nothing_else():
+    gpu = Gpu(lambda _c: 1.0, {64: OutOfMemoryError("full")})
+    with pytest.raises(OutOfMemoryError, match="full"):
+        calibrate_gpu(gpu, GPU, 1000, 500, batch_is_free=True)
+    assert gpu.made == [GPU]
+
+
 def test_a_batch_that_is_asked_for_stays():
     gpu = Gpu(lambda c: 1.0 / c.batch)
     calibrate_gpu(gpu, GPU, 10**6, 500, batch_is_free=False)

@@ -75,3 +75,15 @@ def test_networks_of_all_kinds_run_in_half(fixture, precision):
     exact = fixture_evaluation.evaluate(fixture, device="cpu")
     ours = fixture_evaluation.evaluate(fixture, device="cuda", precision=precision)
     np.testing.assert_allclose(ours.loss, exact.loss, rtol=5e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("precision", "rtol"), [("tf32", 1e-2), ("fp16", 2e-2), ("bf16", 1e-1)]
+)
+def test_a_deep_network_passes_its_self_tests_in_batches_larger_than_theirs(precision, rtol):
+    noise = np.random.default_rng(0)
+    data = noise.normal(size=(500, 3, 32, 32)).astype(np.float32), noise.integers(10, size=500)
+    model, options = MODELS / "resnet20_cifar10.onnx", {"grid": "3x3", "radius": 0.5}
+    exact = ox.evaluate(model, data, device="cuda", **options)
+    ours = ox.evaluate(model, data, device="cuda", precision=precision, **options)
+    np.testing.assert_allclose(ours.loss, exact.loss, rtol=rtol)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -36,19 +37,36 @@ def samples(*shape, count=10):
         (CPU, (3, 224, 224), 8),  # the least
         (CPU, (1024,), 256),
         (CPU, (1025,), 128),
-        (CUDA, (3, 32, 32), 1024),  # 2^22 / 3072 = 1365.3
-        (CUDA, (1, 8, 8), 4096),
-        (CUDA, (3, 1024, 1024), 32),
     ],
 )
-def test_the_batch_is_the_power_of_two_that_fits_the_device(device, shape, batch):
+def test_the_batch_of_a_cpu_is_the_power_of_two_that_fits_its_caches(device, shape, batch):
     many = samples(*shape, count=4096 if math.prod(shape) < 2**16 else 32)
     assert make_plan(many, device).batch == batch
 
 
-def test_batches_that_are_filled_up_do_not_outgrow_the_samples():
-    few = [make_plan(samples(8, count=n), CUDA).batch for n in (1, 5, 1000)]
-    assert few == [1, 8, 1024]
+@pytest.mark.parametrize(
+    ("shape", "count", "batch"),
+    [
+        ((3, 32, 32), 1000, 1000),  # all at once
+        ((3, 32, 32), 10_000, 2504),  # 2^23 / 3072 = 2730.7, so four, multiples of 8
+        ((8,), 60_000, 7504),  # at most 8192
+        ((3, 1024, 1024), 100, 32),  # at least 32
+        ((3, 1024, 1024), 5, 5),
+        ((8,), 1, 1),
+    ],
+)
+def test_the_batches_of_a_gpu_are_equal_and_hold_little_but_the_samples(shape, count, batch):
+    assert make_plan(samples(*shape, count=count), CUDA).batch == batch
+
+
+@pytest.mark.parametrize(
+    ("subset", "batch"), [(100, 100), (5, 32), (5000, 2504), (20_000, 2504)]
+)
+def test_a_batch_of_a_gpu_reaches_no_further_than_points_that_take_fewer_samples(
+    subset, batch
+):
+    some = dataclasses.replace(samples(3, 32, 32, count=10_000), subset=subset)
+    assert make_plan(some, CUDA).batch == batch
 
 
 def test_all_inputs_count_for_the_batch():

@@ -294,7 +294,9 @@ class Stale:
         self._evaluator = evaluator
         self._first = None
 
-    def first_results(self, alpha, beta):
+    def first_results(self, alpha, beta, *, plain=False):
+        if plain:
+            return self._evaluator.first_results(alpha, beta, plain=True)
         if self._first is None:
             self._first = self._evaluator.first_results(alpha, beta)
         return self._first
@@ -305,3 +307,32 @@ def test_the_batches_of_the_run_are_tested_as_they_will_be_run(case):
     replay_test(many, few)
     with pytest.raises(SelfTestError, match="in the batches of the run"):
         replay_test(Stale(many), few)
+
+
+class Mixing:
+    """A bound evaluator whose losses depend on how many samples there are in the batch."""
+
+    def __init__(self, evaluator, amount=0.01):
+        self._evaluator = evaluator
+        self._amount = amount
+
+    def first_results(self, alpha, beta, *, plain=False):
+        losses, *others = self._evaluator.first_results(alpha, beta, plain=plain)
+        return [losses * (1 + self._amount * len(losses)), *others]
+
+
+def test_batches_of_other_sizes_may_round_otherwise_as_far_as_the_precision_does(case):
+    few, many = (Mixing(case.make(STRATEGIES["resident"], batch=n), 5e-4) for n in (32, 128))
+    replay_test(many, few, precision="bf16")  # 4.7 % apart
+    for precision in ("fp32", "tf32", "fp16"):
+        with pytest.raises(SelfTestError, match="in the batches of the run"):
+            replay_test(many, few, precision=precision)
+
+
+def test_where_samples_see_each_other_a_batch_is_compared_with_itself_without_a_graph(case):
+    few, many = (Mixing(case.make(STRATEGIES["captured"], batch=n)) for n in (32, 128))
+    replay_test(many, few, mixing=True)
+    with pytest.raises(SelfTestError, match="in the batches of the run"):
+        replay_test(many, few)
+    with pytest.raises(SelfTestError, match="in the batches of the run"):
+        replay_test(Stale(many), few, mixing=True)

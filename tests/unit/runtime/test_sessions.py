@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
-from onnxscape.errors import DeviceError, UnsupportedModelError
-from onnxscape.runtime import devices
+from onnxscape.errors import DeviceError, OutOfMemoryError, UnsupportedModelError
 from onnxscape.runtime.devices import Device, find_device
-from onnxscape.runtime.sessions import first_line, open_session, run, session_options
+from onnxscape.runtime.sessions import (
+    failures_told,
+    first_line,
+    open_session,
+    run,
+    session_options,
+)
 
 
 @pytest.fixture
@@ -47,11 +54,43 @@ def test_a_model_that_fails_on_its_inputs_is_one_line(model):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("without_gpus")
 def test_a_session_never_falls_back_to_another_device(model):
-    if devices._driver_gpus():
-        pytest.skip("this machine has a GPU")
     with pytest.raises(DeviceError, match="did not run the model on cuda:0"):
         open_session(model, Device("cuda", 0, "GPU"), session_options(1))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA failure 2: out of memory ; GPU=0",
+        "CUBLAS failure 3: the resource allocation failed ; expr=cublasCreate(&handle);",
+        "CUDNN failure 5000: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "Failed to allocate memory for requested buffer of size 9",
+    ],
+)
+def test_whatever_says_that_memory_is_short_is_told_as_such(said):
+    where = "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 " * 9
+    told = re.escape(said.split(" ;", maxsplit=1)[0])
+    with (
+        pytest.raises(OutOfMemoryError, match=rf"{told}.*a smaller --batch-size"),
+        failures_told(),
+    ):
+        raise RuntimeError(f"{where} {said}" if "failure" in said else said)
+
+
+def test_whatever_else_the_runtime_raises_is_one_line():
+    with (
+        pytest.raises(UnsupportedModelError, match=r"ONNX Runtime .* fails: a b") as error,
+        failures_told(),
+    ):
+        raise RuntimeError("a\nb")
+    assert "\n" not in str(error.value)
+
+
+def test_our_own_mistakes_stay_what_they_are():
+    with pytest.raises(KeyError), failures_told():
+        raise KeyError("x")
 
 
 def test_long_messages_are_cut():
