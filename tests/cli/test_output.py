@@ -220,7 +220,8 @@ def test_the_help_of_eval_names_every_option_in_the_section_of_its_subject(cli):
         "What moves": "ignore include exclude filter-axis",
         "Model": "precision weights",
         "Fewer evaluations": "adaptive tolerance stderr two-level",
-        "Running": "device provider threads workers batch-size strategy explain",
+        "Running": "device batch-size strategy provider threads workers explain",
+        "Server": "server token tls-ca tls-cert tls-key insecure",
         "Output": "out restart store no-plot quiet json",
     }
     text = cli("eval", "--help").out
