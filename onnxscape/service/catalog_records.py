@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 EVERYBODY = ""
 """In the place of a user: what the server offers to all."""
 
+LARGEST_AUDIT = 3 << 20
+"""Bytes of an audit that is kept: a message holds 4 MiB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
@@ -29,8 +32,7 @@ class ModelRecord:
         created: Unix time.
         parameters: Number of parameters.
         moved: Of those, the ones that move by default.
-        audit: The audit as JSON.
-        version: Of the onnxscape that made the audit.
+        version: Of the onnxscape that made its audit, which is kept beside it.
         number: Grows with every record.
     """
 
@@ -42,7 +44,6 @@ class ModelRecord:
     created: float
     parameters: int
     moved: int
-    audit: str
     version: str
     number: int = 0
 
@@ -146,8 +147,8 @@ def data_set_id(ref: DataRef) -> str:
 
 
 MODELS = (
-    "SELECT id, user, display_name, sha256, size, created, parameters, moved, audit, version,"
-    " number FROM models WHERE "
+    "SELECT id, user, display_name, sha256, size, created, parameters, moved, version, number"
+    " FROM models WHERE "
 )
 """Begin of a query whose rows `model_of` reads."""
 
@@ -169,7 +170,7 @@ def model_of(row: Sequence[Any]) -> ModelRecord:
     """
     names = (
         "id", "user", "display_name", "sha256", "size", "created", "parameters", "moved",
-        "audit", "version", "number",
+        "version", "number",
     )  # fmt: skip
     return ModelRecord(**dict(zip(names, row, strict=True)))
 

@@ -19,6 +19,7 @@ from onnxscape.service.catalog_messages import (
     preprocessing_of,
 )
 from onnxscape.service.catalog_records import (
+    LARGEST_AUDIT,
     ArrayEntry,
     DataSetRecord,
     ModelRecord,
@@ -54,9 +55,6 @@ MOST_ENTRIES = 10_000
 
 _MOST_READ = 4
 """Models and data of a user that are read at once, or wait for it: others wait behind."""
-
-_LARGEST_AUDIT = 3 << 20
-"""Bytes: a message holds 4 MiB."""
 
 
 class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
@@ -101,10 +99,10 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         name = request.display_name
         sha256 = request.blob.sha256
         identity = model_id(sha256)
-        record = await asyncio.to_thread(self._catalog.own_model, user, identity)
-        if record is not None and record.version == __version__:
-            record = dataclasses.replace(record, display_name=name or record.display_name)
-        else:
+        kept = await asyncio.to_thread(
+            self._catalog.rename_model, user, identity, name, version=__version__
+        )
+        if kept is None:
             async with self._turn(user):
                 facts = await self._reader.audit_model(sha256)
             await self._check_count(self._catalog.count_models, user)
@@ -117,10 +115,11 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
                 created=time.time(),
                 parameters=facts.parameters,
                 moved=facts.moved,
-                audit=facts.audit_json,
                 version=__version__,
             )
-        kept = await asyncio.to_thread(self._catalog.put_model, record)
+            kept = await asyncio.to_thread(
+                self._catalog.put_model, record, audit=facts.audit_json
+            )
         return catalog_pb2.CreateModelResponse(model=model_message(kept))
 
     async def GetModel(
@@ -199,19 +198,19 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
                 facts = await self._reader.audit_model(record.sha256)
             record = dataclasses.replace(
                 record,
-                audit=facts.audit_json,
                 parameters=facts.parameters,
                 moved=facts.moved,
                 version=__version__,
             )
-            record = await asyncio.to_thread(self._catalog.put_model, record)
-        if len(record.audit.encode()) > _LARGEST_AUDIT:
+            await asyncio.to_thread(self._catalog.put_model, record, audit=facts.audit_json)
+        audit = await asyncio.to_thread(self._catalog.audit, record.user, record.id)
+        if audit is None:
             raise ExhaustedError(
                 "AUDIT_TOO_LARGE",
-                f"the audit of {request.name} has more than {_LARGEST_AUDIT} bytes; run "
+                f"the audit of {request.name} has more than {LARGEST_AUDIT} bytes; run "
                 "`onnxscape inspect` on the file",
             )
-        return catalog_pb2.InspectModelResponse(audit_json=record.audit)
+        return catalog_pb2.InspectModelResponse(audit_json=audit)
 
     async def CreateDataSet(
         self, request: catalog_pb2.CreateDataSetRequest, context: Context

@@ -9,6 +9,7 @@ from onnxscape.service.blob_grants import BlobGrants
 from onnxscape.service.catalog_records import (
     DATA_SETS,
     EVERYBODY,
+    LARGEST_AUDIT,
     MODELS,
     DataSetRecord,
     ModelRecord,
@@ -35,15 +36,18 @@ class CatalogStore:
         self._database = database
         self.grants = BlobGrants(database)
 
-    def put_model(self, record: ModelRecord) -> ModelRecord:
+    def put_model(self, record: ModelRecord, *, audit: str) -> ModelRecord:
         """Keep a model; one with the same id gets a new name and audit.
 
         Args:
             record: The model.
+            audit: Its audit as JSON; one above `LARGEST_AUDIT` is not kept.
 
         Returns:
             The model as it is kept.
         """
+        if len(audit.encode()) > LARGEST_AUDIT:
+            audit = ""
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO models (user, id, display_name, sha256, size, created,"
@@ -61,12 +65,51 @@ class CatalogStore:
                     record.created,
                     record.parameters,
                     record.moved,
-                    record.audit,
+                    audit,
                     record.version,
                 ),
             )
         kept = self.own_model(record.user, record.id)
         return record if kept is None else kept
+
+    def rename_model(
+        self, user: str, identifier: str, display_name: str, *, version: str
+    ) -> ModelRecord | None:
+        """Give a model of a user another name, if its audit is of this version.
+
+        Args:
+            user: Whose.
+            identifier: Its id.
+            display_name: The name; empty to leave it as it is.
+            version: Of onnxscape.
+
+        Returns:
+            The model; None if there is none of that version.
+        """
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE models SET display_name = ?"
+                " WHERE user = ? AND id = ? AND version = ? AND ? <> ''",
+                (display_name, user, identifier, version, display_name),
+            )
+        kept = self.own_model(user, identifier)
+        return None if kept is None or kept.version != version else kept
+
+    def audit(self, user: str, identifier: str) -> str | None:
+        """Return the audit of a model that is the user's own.
+
+        It may be long, so that no other method reads it.
+
+        Args:
+            user: Who; empty for a model that is for all.
+            identifier: The model's id.
+
+        Returns:
+            JSON; None if the user has no such model, or the audit was too long to be kept.
+        """
+        query = "SELECT audit FROM models WHERE user = ? AND id = ?"
+        rows = self._database.rows(query, (user, identifier))
+        return rows[0][0] or None if rows else None
 
     def own_model(self, user: str, identifier: str) -> ModelRecord | None:
         """Return a model that is the user's own.

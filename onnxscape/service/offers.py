@@ -80,9 +80,9 @@ async def _offer_model(
             created=time.time(),
             parameters=facts.parameters,
             moved=facts.moved,
-            audit=facts.audit_json,
             version=__version__,
-        )
+        ),
+        audit=facts.audit_json,
     )
 
 

@@ -262,7 +262,6 @@ def _fill(catalog: CatalogStore) -> None:
         created=0.0,
         parameters=4,
         moved=2,
-        audit="{}",
         version="0",
     )
     arrays = DataSetRecord(
@@ -284,9 +283,9 @@ def _fill(catalog: CatalogStore) -> None:
         created=0.0,
         splits=("train", "test"),
     )
-    catalog.put_model(model)
+    catalog.put_model(model, audit="{}")
     catalog.put_model(
-        dataclasses.replace(model, id="offered", user=EVERYBODY, sha256="e" * 64)
+        dataclasses.replace(model, id="offered", user=EVERYBODY, sha256="e" * 64), audit="{}"
     )
     catalog.put_data_set(dataclasses.replace(arrays, id=data_set_id(arrays.ref)))
     catalog.put_data_set(digits)

@@ -58,7 +58,7 @@ def house(tmp_path):
 def model(user, name):
     return ModelRecord(
         id=model_id(name), user=user, display_name="", sha256=name, size=1, created=0.0,
-        parameters=1, moved=1, audit="{}", version="1",
+        parameters=1, moved=1, version="1",
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_what_a_user_did_not_use_for_long_goes_and_gives_its_bytes_back(house):
 def test_models_jobs_and_other_users_keep_a_blob(house):
     old = KEPT + DAY
     of_model = house.blob(b"model", "ann", used=old)
-    house.catalog.put_model(model("ann", of_model))
+    house.catalog.put_model(model("ann", of_model), audit="{}")
     of_job = house.blob(b"job", "ann", used=old)
     house.jobs.add(of_job)
     shared = house.blob(b"shared", "ann", used=old)
