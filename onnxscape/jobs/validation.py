@@ -15,24 +15,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from onnxscape import errors
-from onnxscape.core.direction import MAX_SEED
-from onnxscape.core.spec import EvalSpec
 from onnxscape.errors import (
     DeviceError,
     OnnxscapeError,
-    ServerBusyError,
     UnsupportedModelError,
-    UsageError,
 )
 from onnxscape.files.limited_child import ChildError, WaitingChild
+from onnxscape.jobs.check_queue import CheckQueue
 from onnxscape.jobs.order import GPU_PRECISIONS
 from onnxscape.jobs.order_grid import grid_of
+from onnxscape.jobs.order_kinds import spec_of, without_seed_and_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from onnxscape.core.grid import Grid
+    from onnxscape.core.spec import EvalSpec
+    from onnxscape.jobs.check_queue import Place
     from onnxscape.jobs.order import DataRef, Order
 
 _LOG = logging.getLogger(__name__)
@@ -58,6 +57,7 @@ class ValidationLimits:
         model_bytes: Of a model.
         model_nodes: Of a model, with those of its functions.
         waiting: Checks that wait, at most.
+        of_user: Checks of one user that are under way or wait, at most.
         cached: Orders whose check is remembered.
     """
 
@@ -67,6 +67,7 @@ class ValidationLimits:
     model_bytes: int = 2**31 - 1
     model_nodes: int = 100_000
     waiting: int = 64
+    of_user: int = 4
     cached: int = 256
 
 
@@ -110,34 +111,17 @@ class ModelFacts:
     nodes: int
 
 
-@dataclass(slots=True)
-class _Queue:
-    """Checks under way, and those that wait.
+@dataclass(slots=True, eq=False)
+class _Check:
+    """A check under way, or one that waits.
 
     Attributes:
-        turns: One for each check that may be under way.
-        most: Checks that may wait.
-        waiting: Checks that wait.
+        task: Ends with its answer.
+        callers: How many wait for that.
     """
 
-    turns: asyncio.Semaphore
-    most: int
-    waiting: int = 0
-
-    async def __aenter__(self) -> None:
-        if self.turns.locked() and self.waiting >= self.most:
-            raise ServerBusyError(
-                f"{self.waiting} orders, models and data sets wait for their check already; "
-                "try again in a few seconds"
-            )
-        self.waiting += 1
-        try:
-            await self.turns.acquire()
-        finally:
-            self.waiting -= 1
-
-    async def __aexit__(self, *_exception: object) -> None:
-        self.turns.release()
+    task: asyncio.Task[Mapping[str, Any]]
+    callers: int = 0
 
 
 @dataclass(slots=True)
@@ -162,19 +146,25 @@ class Validator:
     devices: Sequence[str] = ("cpu",)
     offline: bool = True
     spare: bool = False
-    _queue: _Queue = field(init=False)
+    _queue: CheckQueue = field(init=False)
     _waiting_child: WaitingChild | None = None
     _known: OrderedDict[str, Mapping[str, Any]] = field(default_factory=OrderedDict)
-    _running: dict[str, asyncio.Task[Mapping[str, Any]]] = field(default_factory=dict)
+    _running: dict[str, _Check] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[Mapping[str, Any]]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._queue = _Queue(asyncio.Semaphore(self.parallel), self.limits.waiting)
+        self._queue = CheckQueue(
+            parallel=self.parallel,
+            waiting=self.limits.waiting,
+            of_user=self.limits.of_user,
+        )
 
-    async def validate(self, order: Order) -> Validation:
+    async def validate(self, order: Order, *, user: str = "") -> Validation:
         """Check an order: everything fits together, and its evaluation is right.
 
         Args:
             order: The order; its blobs must be there.
+            user: Whose it is.
 
         Returns:
             What it amounts to.
@@ -187,11 +177,11 @@ class Validator:
         devices = self._devices_for(order)
         question = {
             "kind": "validate",
-            "order": _without_seed_and_grid(order).to_json(),
+            "order": without_seed_and_grid(order).to_json(),
             "kind_of_device": devices[0],
         }
-        found = await self._answer(question)
-        spec = _spec(found["spec"], order, grid)
+        found = await self._answer(question, user)
+        spec = spec_of(found["spec"], order, grid)
         seconds = found["seconds"] / (_GPU_SPEEDUP if devices[0] == "cuda" else 1.0)
         return Validation(
             spec=spec,
@@ -203,12 +193,15 @@ class Validator:
             devices=devices,
         )
 
-    async def audit_model(self, sha: str, name: str = "model") -> ModelFacts:
+    async def audit_model(
+        self, sha: str, name: str = "model", *, user: str = ""
+    ) -> ModelFacts:
         """Look at a model, and refuse what a server does not take.
 
         Args:
             sha: sha256 (hex) of its blob.
             name: What it is called, for people.
+            user: Whose it is.
 
         Returns:
             What is known of it.
@@ -218,7 +211,7 @@ class Validator:
             UnsupportedModelError: If it cannot be handled, or is above a limit.
             ServerBusyError: If too many checks wait.
         """
-        found = await self._answer({"kind": "audit", "model": sha, "name": name})
+        found = await self._answer({"kind": "audit", "model": sha, "name": name}, user)
         return ModelFacts(
             audit_json=json.dumps(found["audit"], allow_nan=False),
             parameters=found["parameters"],
@@ -227,13 +220,14 @@ class Validator:
         )
 
     async def inspect_data(
-        self, sha: str, data: DataRef
+        self, sha: str, data: DataRef, *, user: str = ""
     ) -> list[tuple[str, str, tuple[int, ...]]]:
         """Read arrays, and tell what they are.
 
         Args:
             sha: sha256 (hex) of the .npz file.
             data: What is known of it.
+            user: Whose it is.
 
         Returns:
             Name, type and shape of each array.
@@ -243,7 +237,7 @@ class Validator:
             ServerBusyError: If too many checks wait.
         """
         values = dataclasses.asdict(replace(data, blob=sha))
-        found = await self._answer({"kind": "data", "data": values})
+        found = await self._answer({"kind": "data", "data": values}, user)
         return [(name, dtype, tuple(shape)) for name, dtype, shape in found["arrays"]]
 
     async def start(self) -> None:
@@ -257,7 +251,7 @@ class Validator:
         child, self._waiting_child = self._waiting_child, None
         if child is not None:
             await child.end()
-        tasks = list(self._running.values())
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -279,47 +273,76 @@ class Validator:
             )
         return tuple(kinds)
 
-    async def _answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _answer(self, question: Mapping[str, Any], user: str) -> Mapping[str, Any]:
         """Return what a child answers; equal questions are asked once.
 
         Raises:
             OnnxscapeError: If that is an error.
+            ServerBusyError: If too many wait.
         """
         key = json.dumps(question, sort_keys=True)
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
-        task = self._running.get(key)
-        if task is None:
-            task = self._running[key] = asyncio.create_task(self._ask(question))
-            task.add_done_callback(lambda done: self._keep(key, done))
-        # A caller who leaves does not take the answer from others who wait for it.
-        found = await asyncio.shield(task)
+        check = self._running.get(key)
+        if check is None:
+            check = self._running[key] = self._start(key, question, user)
+        check.callers += 1
+        try:
+            # A caller who leaves does not take the answer from others who wait for it.
+            found = await asyncio.shield(check.task)
+        finally:
+            check.callers -= 1
+            if not check.callers and not check.task.done():
+                # Its place is given back when it has ended; who asks now asks anew.
+                del self._running[key]
+                check.task.cancel()
         if "error" in found:
             kind, message = found["error"]
             raise _error(kind)(message)
         return found
 
+    def _start(self, key: str, question: Mapping[str, Any], user: str) -> _Check:
+        """Start a check, which waits for its user's turn.
+
+        Returns:
+            The check.
+
+        Raises:
+            ServerBusyError: If too many wait.
+        """
+        place = self._queue.enter(user)
+        check = _Check(asyncio.create_task(self._ask(question, place)))
+        self._tasks.add(check.task)
+
+        def ended(task: asyncio.Task[Mapping[str, Any]]) -> None:
+            self._queue.leave(place)
+            self._tasks.discard(task)
+            if self._running.get(key) is check:
+                del self._running[key]
+            self._keep(key, task)
+
+        check.task.add_done_callback(ended)
+        return check
+
     def _keep(self, key: str, task: asyncio.Task[Mapping[str, Any]]) -> None:
-        del self._running[key]
         if task.cancelled() or task.exception() is not None or "error" in task.result():
             return
         self._known[key] = task.result()
         while len(self._known) > self.limits.cached:
             self._known.popitem(last=False)
 
-    async def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _ask(self, question: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
         """Ask a child.
 
         Returns:
             Its answer, which may be an error that it tells of.
 
         Raises:
-            ServerBusyError: If too many wait.
             UnsupportedModelError: If the child came to no answer.
         """
         limits = self.limits
-        place = {
+        setting = {
             "device": "cpu",
             "threads": limits.threads,
             "blobs": str(self.blobs),
@@ -327,19 +350,19 @@ class Validator:
             "offline": self.offline,
         }
         rules = {"size": limits.model_bytes, "nodes": limits.model_nodes}
-        request = json.dumps({**question, "place": place, "rules": rules}).encode()
+        request = json.dumps({**question, "place": setting, "rules": rules}).encode()
         name = _DATA_CHILD if question["kind"] == "data" else _CHILD
-        async with self._queue:
-            try:
-                child = await self._next_child(name)
-                answer = await child.answer(request, seconds=limits.seconds, most=_MOST)
-            except ChildError as error:
-                _LOG.warning("a check failed: %s", error)
-                raise UnsupportedModelError(
-                    f"this cannot be checked within the limits of the server: {error}"
-                ) from error
-            finally:
-                await self.start()
+        await place.turn()
+        try:
+            child = await self._next_child(name)
+            answer = await child.answer(request, seconds=limits.seconds, most=_MOST)
+        except ChildError as error:
+            _LOG.warning("a check failed: %s", error)
+            raise UnsupportedModelError(
+                f"this cannot be checked within the limits of the server: {error}"
+            ) from error
+        finally:
+            await self.start()
         found: dict[str, Any] = json.loads(answer)
         if "unexpected" in found:
             _LOG.error("a check failed unexpectedly: %s", found["unexpected"])
@@ -368,29 +391,3 @@ def _error(name: str) -> Callable[[str], OnnxscapeError]:
     """Return the class of an error by its name."""
     found = getattr(errors, name, None) if name in errors.__all__ else None
     return found if found is not None else UnsupportedModelError
-
-
-def _without_seed_and_grid(order: Order) -> Order:
-    """Return the order that stands for all of other seeds and grids.
-
-    Which axes there are stays, and all of the grid where it matters which points are wanted.
-
-    Raises:
-        UsageError: If the seed is none.
-    """
-    options = dict(order.options)
-    seed = options.pop("seed", 0)
-    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"expected a seed from 0 to {MAX_SEED}, got {seed!r}")
-    if not options.get("adaptive") and options.get("two_level") is None:
-        for name in ("x", "y"):
-            if options.get(name) is not None:
-                options[name] = [-1.0, 1.0, 3]
-    return replace(order, options=options)
-
-
-def _spec(values: Mapping[str, Any], order: Order, grid: Grid) -> EvalSpec:
-    """Return the spec of an order from that of its kind."""
-    spec = EvalSpec.from_dict(values)
-    seed = None if spec.seed is None else order.options.get("seed", 0)
-    return replace(spec, grid=grid, seed=seed)

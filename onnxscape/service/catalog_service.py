@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from onnxscape.jobs.order import DataRef
@@ -39,7 +37,7 @@ from onnxscape.v1 import catalog_pb2, catalog_pb2_grpc
 from onnxscape.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection
+    from collections.abc import Callable, Collection
 
     import grpc.aio
 
@@ -52,9 +50,6 @@ if TYPE_CHECKING:
 
 MOST_ENTRIES = 10_000
 """Models, and data sets, of a user."""
-
-_MOST_READ = 4
-"""Models and data of a user that are read at once, or wait for it: others wait behind."""
 
 
 class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
@@ -80,7 +75,6 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         self._catalog = catalog
         self._reader = reader
         self._needed = needed
-        self._reading: Counter[str] = Counter()
 
     async def CreateModel(
         self, request: catalog_pb2.CreateModelRequest, context: Context
@@ -103,8 +97,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             self._catalog.rename_model, user, identity, name, version=__version__
         )
         if kept is None:
-            async with self._turn(user):
-                facts = await self._reader.audit_model(sha256)
+            facts = await self._reader.audit_model(sha256, user=user)
             await self._check_count(self._catalog.count_models, user)
             record = ModelRecord(
                 id=identity,
@@ -194,8 +187,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         """
         record = await self._model(request.name)
         if record.version != __version__:
-            async with self._turn(current_user()):
-                facts = await self._reader.audit_model(record.sha256)
+            facts = await self._reader.audit_model(record.sha256, user=current_user())
             record = dataclasses.replace(
                 record,
                 parameters=facts.parameters,
@@ -239,8 +231,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         if record is not None:
             record = dataclasses.replace(record, display_name=name or record.display_name)
         else:
-            async with self._turn(user):
-                arrays = await self._reader.inspect_data(sha256, ref)
+            arrays = await self._reader.inspect_data(sha256, ref, user=user)
             await self._check_count(self._catalog.count_data_sets, user)
             record = DataSetRecord(
                 id=identity,
@@ -311,32 +302,6 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         await asyncio.to_thread(self._catalog.delete_data_set, record.user, record.id)
         await asyncio.to_thread(self._release, record)
         return catalog_pb2.DeleteDataSetResponse()
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, user: str) -> AsyncGenerator[None]:
-        """Let a user have so many models and data read at once.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            ExhaustedError: If there are more.
-        """
-        if self._reading[user] >= _MOST_READ:
-            raise ExhaustedError(
-                "READING",
-                f"{_MOST_READ} models and data sets of yours are being read; try again when "
-                "one of them is done",
-                exceeded=[Exceeded("reading", f"{_MOST_READ} at once")],
-                retry_seconds=1.0,
-            )
-        self._reading[user] += 1
-        try:
-            yield
-        finally:
-            self._reading[user] -= 1
-            if not self._reading[user]:
-                del self._reading[user]
 
     async def _model(self, name: str) -> ModelRecord:
         found = await asyncio.to_thread(

@@ -62,11 +62,12 @@ class Validation(Protocol):
 class OrderValidator(Protocol):
     """Reads and tries what an order names."""
 
-    async def validate(self, order: Order) -> Validation:
+    async def validate(self, order: Order, *, user: str) -> Validation:
         """Find out what an order means and costs.
 
         Args:
             order: The order.
+            user: Whose it is.
 
         Returns:
             What was found.
@@ -185,7 +186,7 @@ class Placing:
             return Offer(
                 earlier.spec, earlier.estimate, earlier.notes, earlier.warnings, earlier
             )
-        found = await self._validator.validate(order)
+        found = await self._validator.validate(order, user=user)
         estimate = Estimate(found.points, found.points * found.seconds_per_point, found.memory)
         return Offer(found.spec.to_json(), estimate, found.notes, found.warnings)
 

@@ -35,24 +35,26 @@ class Facts(Protocol):
 class Reader(Protocol):
     """Reads what strangers wrote, in processes of their own."""
 
-    async def audit_model(self, sha256: str) -> Facts:
+    async def audit_model(self, sha256: str, *, user: str = "") -> Facts:
         """Read a model.
 
         Args:
             sha256: Its blob.
+            user: Who waits for it; empty for the server itself.
 
         Returns:
             What is in it.
         """
 
     async def inspect_data(
-        self, sha256: str, ref: DataRef
+        self, sha256: str, ref: DataRef, *, user: str = ""
     ) -> Sequence[tuple[str, str, Sequence[int]]]:
         """Read arrays.
 
         Args:
             sha256: Their blob.
             ref: What is known of them.
+            user: Who waits for it; empty for the server itself.
 
         Returns:
             Name, type and shape of each.

@@ -69,18 +69,21 @@ class FakeValidator:
 
     Attributes:
         orders: What it was asked about.
+        users: Who asked.
         error: What it raises instead.
         changed: Fields of what it finds that are otherwise.
         go: Answers wait for it.
     """
 
     orders: list[Order] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
     error: Exception | None = None
     changed: dict[str, Any] = field(default_factory=dict)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def validate(self, order: Order) -> FakeValidation:
+    async def validate(self, order: Order, *, user: str = "") -> FakeValidation:
         self.orders.append(order)
+        self.users.append(user)
         await self.go.wait()
         if self.error is not None:
             raise self.error

@@ -307,6 +307,7 @@ def test_what_a_validator_refuses_is_refused_for_its_reason(tmp_path, error, cod
             found = await refused(server.create())
             assert (found.code, found.reason) == (code, type(error).__name__)
             assert (found.message, found.retry) == (str(error), retry)
+            assert server.validator.users == ["alice"]
             assert server.store.jobs("alice", limit=9) == []
 
     run(scenario)

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from onnxscape.errors import ModelFileError
+from onnxscape.jobs.check_queue import CheckQueue
 from onnxscape.jobs.executor import Counters
 from onnxscape.service.catalog_tables import SCHEMA
 from onnxscape.service.config import ServerConfig
@@ -38,19 +39,27 @@ class FakeReader:
     Attributes:
         asked: sha256 of what was read, in order.
         go: Models are read when it is set; None for at once.
+        queue: Where those who wait have their places.
     """
 
     blobs: object
     asked: list[str] = field(default_factory=list)
     go: asyncio.Event | None = None
+    queue: CheckQueue = field(
+        default_factory=lambda: CheckQueue(parallel=1, waiting=64, of_user=4)
+    )
 
-    async def audit_model(self, sha256):
-        self._read(sha256)
-        if self.go is not None:
-            await self.go.wait()
+    async def audit_model(self, sha256, *, user=""):
+        place = self.queue.enter(user)
+        try:
+            self._read(sha256)
+            if self.go is not None:
+                await self.go.wait()
+        finally:
+            self.queue.leave(place)
         return SimpleNamespace(audit_json='{"tensors": []}', parameters=20, moved=10, nodes=3)
 
-    async def inspect_data(self, sha256, ref):
+    async def inspect_data(self, sha256, ref, *, user=""):
         self._read(sha256)
         return [("x", "float32", (5, 2)), ("y", "int64", (5,))]
 

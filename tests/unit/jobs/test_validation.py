@@ -277,6 +277,97 @@ def test_a_full_queue_is_told_at_once(order, validator, answering):
     assert kinds == [DataError] * 3 + [ServerBusyError] * 2
 
 
+def test_checks_of_a_user_take_no_more_than_their_turns_even_if_callers_leave(
+    validator, answering
+):
+    asked = []
+
+    async def body():
+        go = asyncio.Event()
+
+        async def answer(request):
+            asked.append(json.loads(request)["model"])
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                await go.wait()  # a child that is slow to die
+                raise
+            return b'{"error": ["DataError", "no"]}'
+
+        answering(answer)
+        check = validator(of_user=2)
+
+        async def leave(sha):
+            task = asyncio.create_task(check.audit_model(sha, user="ann"))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            return await asyncio.gather(task, return_exceptions=True)
+
+        await leave("a0")  # its turn lasts until its child is dead
+        waiting = [
+            asyncio.create_task(check.audit_model(sha, user=user))
+            for sha, user in (("a1", "ann"), ("a2", "ann"), ("b1", "bob"), ("c1", "cid"))
+        ]
+        await asyncio.sleep(0.01)
+        done = [task.done() for task in waiting]
+        go.set()
+        return done, await asyncio.gather(*waiting, return_exceptions=True)
+
+    done, results = run(body())
+    assert done == [False, True, False, False]
+    kinds = [type(result) for result in results]
+    assert kinds == [DataError, ServerBusyError, DataError, DataError]
+    assert asked == ["a0", "a1", "b1", "c1"]
+
+
+def test_users_take_turns(validator, answering):
+    asked = []
+
+    async def body():
+        async def answer(request):
+            asked.append(json.loads(request)["model"])
+            return b'{"error": ["DataError", "no"]}'
+
+        answering(answer)
+        check = validator()
+        await asyncio.gather(
+            *(
+                check.audit_model(name, user=name[0])
+                for name in ("a1", "a2", "a3", "a4", "b1", "b2", "c1")
+            ),
+            return_exceptions=True,
+        )
+
+    run(body())
+    assert asked == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+
+
+def test_a_check_that_nobody_waits_for_is_ended_and_asked_anew(
+    order, validator, children, monkeypatch
+):
+    killed = []
+    end = WaitingChild.end
+
+    async def ended(child):
+        killed.append(child.alive)
+        await end(child)
+
+    monkeypatch.setattr(WaitingChild, "end", ended)
+
+    async def body():
+        check = validator()
+        first = asyncio.create_task(check.validate(order))
+        while not children:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return await check.validate(order)
+
+    assert run(body()).points == 25
+    assert killed == [True, False]
+    assert len(children) == 2
+
+
 def test_closing_ends_the_checks_under_way(order, validator):
     async def body():
         check = validator()
