@@ -25,12 +25,13 @@ from onnxscape.service.pages import after_token, page_size, page_token
 from onnxscape.service.placing import Placing
 from onnxscape.service.rich_errors import FailedPreconditionError, NotFoundError
 from onnxscape.service.surface_messages import open_surface
+from onnxscape.service.surface_readings import SurfaceReadings
 from onnxscape.service.watching import BATCH, Watch, Watchers
 from onnxscape.storage.blob_folder import BlobFolder
 from onnxscape.v1 import jobs_pb2, jobs_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     import grpc.aio
 
@@ -88,12 +89,14 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         """
         self._store, self._coordinator, self._config = store, coordinator, config
         self._limits = OrderLimits(grid_points=config.grid_points, devices=devices)
-        self._ordering = Ordering(catalog, BlobFolder(config.data_dir / "blobs").size)
+        folder = BlobFolder(config.data_dir / "blobs", free_kept=config.free_kept)
+        self._ordering = Ordering(catalog, folder.size)
+        self._check_disk = folder.check_disk
         self._surfaces = config.data_dir / "surfaces"
         self._heartbeat = heartbeat
         self._completions = Completions(coordinator.estimate_completion)
         self._quick = ThreadPoolExecutor(4, thread_name_prefix="onnxscape-calls")
-        self._slow = ThreadPoolExecutor(1, thread_name_prefix="onnxscape-surfaces")
+        self._readings = SurfaceReadings()
         self._placing = Placing(
             store=store,
             coordinator=coordinator,
@@ -110,8 +113,8 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     async def close(self) -> None:
         """Wait for orders that are being placed, and end the threads."""
         await self._placing.settle()
-        for pool in (self._quick, self._slow):
-            await asyncio.to_thread(pool.shutdown)
+        await self._readings.close()
+        await asyncio.to_thread(self._quick.shutdown)
 
     async def CreateJob(
         self, request: jobs_pb2.CreateJobRequest, context: Context
@@ -271,30 +274,21 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         """
         arrays = wants_arrays(request)
         job, _ = await self._own_job(request.name)
-        async with self._opened(job, arrays=arrays) as reading:
+        opening = functools.partial(self._open, job, arrays=arrays)
+        async with self._readings.opened(current_user(), opening) as reading:
             responses = reading.responses()
             while (response := await self._call(next, responses, None)) is not None:
                 await context.write(response)
 
-    @contextlib.asynccontextmanager
-    async def _opened(self, job: Job, *, arrays: bool) -> AsyncGenerator[Reading]:
-        """Open the surface of a job, one surface after the other: each takes memory.
-
-        Yields:
-            The surface.
-        """
-        opening = asyncio.get_running_loop().run_in_executor(
-            self._slow,
-            functools.partial(self._open, job, arrays=arrays),
-        )
-        try:
-            yield await asyncio.shield(opening)
-        finally:
-            opening.add_done_callback(_close)  # also if the caller leaves before it is open
-
     def _open(self, job: Job, *, arrays: bool) -> Reading:
         try:
-            return open_surface(job, self._store.results, self._surfaces, arrays=arrays)
+            return open_surface(
+                job,
+                self._store.results,
+                self._surfaces,
+                arrays=arrays,
+                check_disk=self._check_disk,
+            )
         except (OSError, SurfaceFileError):
             self._read(job.user, job.id)  # it may have been deleted meanwhile
             raise
@@ -340,9 +334,3 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.Job:
         completion = self._completions.of(job, needed=new)
         return job_message(job, spec, completion=completion, shared=shared)
-
-
-def _close(opening: asyncio.Future[Reading]) -> None:
-    """Close a surface that nobody reads any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()

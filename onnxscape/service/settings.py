@@ -100,7 +100,9 @@ SETTINGS: Mapping[str, Setting] = {
     "reading_memory": Setting(_LIMITS, size, "Memory for reading a model or data."),
     "readers": Setting(_LIMITS, integer(1), "Models or data read at once."),
     "calls": Setting(_LIMITS, integer(1), "Calls under way at once."),
-    "free_kept": Setting(_LIMITS, size, "Bytes of the disk that uploads leave free."),
+    "free_kept": Setting(
+        _LIMITS, size, "Bytes of the disk that uploads and large surfaces leave free."
+    ),
     "quota_jobs": Setting(_QUOTAS, QUOTA_READERS["jobs"], "Jobs that are not finished."),
     "quota_watchers": Setting(_QUOTAS, QUOTA_READERS["watchers"], "Jobs watched at once."),
     "quota_blob_bytes": Setting(_QUOTAS, QUOTA_READERS["blob_bytes"], "Bytes of blobs."),

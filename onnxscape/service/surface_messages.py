@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 PIECE_VALUES = 1 << 16
 PIECE_BYTES = 1 << 20
 
+SMALL_BYTES = 1 << 20
+"""Of a surface that waits in memory until it is sent."""
+
 EVALUATED = "evaluated"
 
 
 @dataclass(slots=True)
 class Reading:
-    """A surface that is being sent. What is left of it waits on the disk, not in memory.
+    """A surface that is being sent. What is left of a large one waits on the disk.
 
     Attributes:
         file: Its bytes: those of the surface file, or of all arrays one after another.
@@ -68,7 +72,12 @@ class Reading:
 
 
 def open_surface(
-    job: Job, results: Callable[[str], Results], folder: Path, *, arrays: bool
+    job: Job,
+    results: Callable[[str], Results],
+    folder: Path,
+    *,
+    arrays: bool,
+    check_disk: Callable[[int], None],
 ) -> Reading:
     """Get the surface of a job ready to be sent, whole or as far as there are points.
 
@@ -77,6 +86,7 @@ def open_surface(
         results: Returns the points that it has by now.
         folder: With the surfaces of finished jobs.
         arrays: Whether arrays are wanted, instead of the file.
+        check_disk: Raises a DiskFullError where so many bytes more would fill the disk.
 
     Returns:
         The surface; to be closed.
@@ -89,7 +99,7 @@ def open_surface(
     if not path.exists():
         landscape = landscape_of(job, results(job.id))
         if not arrays:
-            return Reading(_kept(folder, [surface_image(landscape)]), None)
+            return Reading(_kept(folder, [surface_image(landscape)], check_disk), None)
     elif arrays:
         landscape = load_landscape(path)
     else:
@@ -100,7 +110,7 @@ def open_surface(
     }
     parts = [np.ascontiguousarray(values).tobytes() for values in surfaces.values()]
     header = header_of(landscape, list(surfaces))
-    return Reading(_kept(folder, parts), header, landscape.grid.size)
+    return Reading(_kept(folder, parts, check_disk), header, landscape.grid.size)
 
 
 def _masked(values: NDArray[np.float64], landscape: Landscape) -> NDArray[np.float64]:
@@ -131,8 +141,14 @@ def header_of(landscape: Landscape, names: Sequence[str]) -> jobs_pb2.SurfaceHea
     )
 
 
-def _kept(folder: Path, parts: Sequence[bytes]) -> IO[bytes]:
+def _kept(
+    folder: Path, parts: Sequence[bytes], check_disk: Callable[[int], None]
+) -> IO[bytes]:
     """Return a file without a name, at its start, that holds some bytes."""
+    size = sum(map(len, parts))
+    if size <= SMALL_BYTES:
+        return io.BytesIO(b"".join(parts))
+    check_disk(size)
     with contextlib.ExitStack() as stack, disk_errors("keep a surface until it is sent"):
         file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
         file.writelines(parts)

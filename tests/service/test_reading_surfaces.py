@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import tempfile
+import threading
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,6 +15,7 @@ from fake_executor import FakeExecutor, Hold
 from jobs_server import refused, run, served, spec_message
 
 from onnxscape.core.grid import Point
+from onnxscape.service import job_service, surface_messages
 from onnxscape.service.surface_messages import PIECE_BYTES, PIECE_VALUES
 from onnxscape.storage import load_landscape
 from onnxscape.v1 import jobs_pb2
@@ -303,6 +305,8 @@ def test_a_disk_without_room_is_said_to_be_one(tmp_path, monkeypatch):
             job = await server.create()
             await server.finished(job.name)
             monkeypatch.setattr(tempfile, "TemporaryFile", full)
+            arrays_of(await server.surface(job.name, ARRAYS))  # a small one needs no disk
+            monkeypatch.setattr(surface_messages, "SMALL_BYTES", 0)
             request = jobs_pb2.ReadSurfaceRequest(name=job.name)
             found = await refused(server.stub.ReadSurface(request))
             assert (found.code, found.reason) == (
@@ -312,5 +316,68 @@ def test_a_disk_without_room_is_said_to_be_one(tmp_path, monkeypatch):
             assert str(tmp_path) not in found.message
             monkeypatch.undo()
             arrays_of(await server.surface(job.name, ARRAYS))
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("form", [ARRAYS, HDF5])
+def test_a_large_surface_leaves_the_disk_its_room(tmp_path, monkeypatch, form):
+    async def scenario():
+        executor = FakeExecutor()
+        executor.at_loading(Hold())
+        async with served(tmp_path, executor=executor, free_kept=1 << 60) as server:
+            job = await server.create()
+            monkeypatch.setattr(surface_messages, "SMALL_BYTES", 0)
+            request = jobs_pb2.ReadSurfaceRequest(name=job.name, format=form)
+            assert (await refused(server.stub.ReadSurface(request))).reason == "DiskFullError"
+
+    run(scenario)
+
+
+def test_a_user_reads_so_many_surfaces_and_others_read_meanwhile(tmp_path, monkeypatch):
+    entered, go, opened = threading.Semaphore(0), threading.Event(), []
+    opening = job_service.open_surface
+
+    def slow(job, *arguments, **options):
+        opened.append(job.user)
+        entered.release()
+        if job.user == "alice":
+            assert go.wait(30)
+        return opening(job, *arguments, **options)
+
+    monkeypatch.setattr(job_service, "open_surface", slow)
+
+    async def scenario():
+        async with served(tmp_path) as server:
+            own = await server.create()
+            offered = spec_message(model="models/offered")
+            others = await server.create(offered, user="bob")
+            for job, user in ((own, "alice"), (others, "bob")):
+                await server.watch(job.name, user=user)
+            request = jobs_pb2.ReadSurfaceRequest(name=own.name)
+            calls = [server.stub.ReadSurface(request) for _ in range(4)]
+            reads = [asyncio.ensure_future(call.read()) for call in calls]
+            await asyncio.to_thread(entered.acquire)
+            while server.calls["ReadSurface"] < 4:
+                await asyncio.sleep(0.01)
+            found = await refused(server.stub.ReadSurface(request))
+            assert (found.code, found.reason) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "SURFACES",
+            )
+            assert found.retry > 0
+            arrays_of(await server.surface(others.name, ARRAYS, user="bob"))
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
+            while server.calls["ReadSurface"]:
+                await asyncio.sleep(0.01)
+            # The caller has left, but the one that is being opened is not over.
+            later = asyncio.ensure_future(server.surface(own.name, ARRAYS))
+            await asyncio.sleep(0.05)
+            assert opened == ["alice", "bob"]
+            go.set()
+            arrays_of(await later)
+            assert opened == ["alice", "bob", "alice"], "what nobody awaits is not opened"
 
     run(scenario)
