@@ -16,9 +16,9 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxscape.files.child_environment import child_environment
 from onnxscape.files.parent_death import die_with
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run_in_child(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=_environment(),
+        env=child_environment(OPENBLAS_NUM_THREADS="1"),
     )
     # Not `communicate`: it would keep whatever a child that went mad writes.
     timer = threading.Timer(seconds, child.kill)
@@ -118,7 +118,7 @@ class WaitingChild:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=child_environment(OPENBLAS_NUM_THREADS="1"),
         )
         return cls(process)
 
@@ -183,11 +183,6 @@ class WaitingChild:
 def _command(name: str, seconds: int, memory: int) -> list[str]:
     own = str(os.getpid())
     return [sys.executable, "-P", "-c", _CODE, name, str(seconds), str(memory), own]
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:

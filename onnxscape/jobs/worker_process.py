@@ -10,11 +10,10 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxscape.files.child_environment import child_environment
 from onnxscape.jobs.executor import Lost
-from onnxscape.jobs.failpoints import VARIABLE
 from onnxscape.jobs.process_memory import resident_memory
 from onnxscape.jobs.worker_messages import MAX_LINE, MessageError, event_of
 
@@ -65,7 +64,6 @@ class WorkerProcess:
         Returns:
             The worker; it may still be importing.
         """
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -76,7 +74,7 @@ class WorkerProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
-            env=_environment(path),
+            env=child_environment(),
             start_new_session=True,  # a Ctrl-C is for the server, which ends workers in order
         )
         return cls(process)
@@ -226,16 +224,6 @@ class WorkerProcess:
         assert self._process.stderr is not None  # noqa: S101 - it is a pipe
         while piece := await self._process.stderr.read(1 << 16):
             self._said = (self._said + piece)[-_KEPT:]
-
-
-def _environment(path: str) -> dict[str, str]:
-    """Return the environment of a worker: none of the server's secrets."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("ONNXSCAPE_") or name == VARIABLE
-    }
-    return kept | {"PYTHONPATH": path}
 
 
 def _end_of(status: int) -> tuple[str, str]:

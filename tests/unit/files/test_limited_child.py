@@ -206,6 +206,27 @@ def test_a_child_that_is_not_asked_can_be_ended(function):
     assert asyncio.run(started()) == (True, False)
 
 
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_child_does_not_see_the_secrets_of_its_parent(function, monkeypatch, waiting):
+    secrets = {"AWS_SECRET_ACCESS_KEY", "ONNXSCAPE_TOKEN", "SSH_AUTH_SOCK"}
+    for name in secrets:
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    call = function("import os; return chr(10).join(os.environ).encode()")
+
+    async def asked():
+        child = await WaitingChild.start("in_child:call", seconds=10, memory=1 << 30)
+        return await child.answer(b"", seconds=10, most=10**5)
+
+    if waiting:
+        found = asyncio.run(asked())
+    else:
+        found = run_in_child(call, b"", seconds=10, memory=1 << 30, most=10**5)
+    names = set(found.decode().split())
+    assert names >= {"PATH", "PYTHONPATH", "OMP_WAIT_POLICY"}
+    assert not names & secrets
+
+
 PARENT = """
 import os, signal, sys, threading, time
 from onnxscape.files.limited_child import run_in_child
