@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from onnxscape.errors import OnnxscapeError, UsageError
 from onnxscape.jobs.configuration import CoordinatorConfig
 from onnxscape.jobs.courses import Courses
-from onnxscape.jobs.endings import Endings
+from onnxscape.jobs.endings import PATIENCE, Endings
 from onnxscape.jobs.estimates import Load, completion
 from onnxscape.jobs.ledger import Ledger
 from onnxscape.jobs.live_job import LiveJob
@@ -208,7 +208,7 @@ class Coordinator:
         """
         live = self._courses.live.get(job_id)
         if live is None:
-            async with self._lock(job_id):
+            async with self._ledger.holding(self._lock(job_id), PATIENCE):
                 live = self._courses.live.get(job_id)  # it may have been taken on meanwhile
                 if live is None:
                     return await self._cancel_stored(job_id)

@@ -31,6 +31,9 @@ POINTS_FAILED = "POINTS_FAILED"
 INTERNAL = "INTERNAL"
 """Reason of a job's failure: a mistake of ours."""
 
+PATIENCE = 5.0
+"""Seconds that a user who cancels waits for what is being written."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -149,9 +152,9 @@ class Endings:
             The job after that.
 
         Raises:
-            StorageError: If that cannot be stored.
+            StorageError: If that cannot be stored, as when the disk has been full for long.
         """
-        async with live.lock:
+        async with self._ledger.holding(live.lock, PATIENCE):
             if not live.stopping and live.job.state in {JobState.QUEUED, JobState.RUNNING}:
                 job = await self._ledger.call(
                     self._store.move, live.job.id, JobEvent.CANCEL, now=self._clock()

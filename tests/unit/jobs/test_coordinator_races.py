@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from onnxscape.errors import DiskFullError, StorageError
+from onnxscape.jobs import endings
 from onnxscape.jobs.states import JobEvent, JobState
 
 
@@ -70,6 +72,31 @@ def test_a_lease_that_fails_by_a_mistake_ends_its_job_and_not_the_turns(
             await coordinator.submit(good)
             assert (await site.ended(coordinator, good)).state is JobState.SUCCEEDED
             assert not coordinator._courses.live
+
+    in_loop(body)
+
+
+def test_cancelling_does_not_wait_for_ever_for_a_full_disk(site, in_loop, monkeypatch):
+    move, full = site.store.move, True
+
+    def no_room(job_id, event, **options):
+        if full:
+            raise DiskFullError("no room on the disk")
+        return move(job_id, event, **options)
+
+    monkeypatch.setattr(site.store, "move", no_room)
+    monkeypatch.setattr(endings, "PATIENCE", 0.1)
+
+    async def body():
+        nonlocal full
+        job_id = site.order()
+        async with site.running() as coordinator:
+            await until(lambda: coordinator.trouble is not None)
+            with pytest.raises(StorageError, match="no room on the disk; try again later"):
+                await asyncio.wait_for(coordinator.cancel(job_id), 5)
+            assert site.job(job_id).state is JobState.QUEUED
+            full = False
+            assert (await site.ended(coordinator, job_id)).state is JobState.SUCCEEDED
 
     in_loop(body)
 
