@@ -220,6 +220,15 @@ class JobTable:
         query = f"SELECT count(*) FROM jobs WHERE user = ? AND state NOT IN ({marks})"  # noqa: S608
         return int(self._database.rows(query, (user, *_ENDED))[0][0])
 
+    def kept_count(self, user: str) -> int:
+        """Return how many jobs of a user there are, ended or not.
+
+        Args:
+            user: Whose.
+        """
+        query = "SELECT count(*) FROM jobs WHERE user = ?"
+        return int(self._database.rows(query, (user,))[0][0])
+
     def ended_before(self, moment: float, limit: int = 100) -> list[Job]:
         """Return jobs that ended before a moment, the oldest first.
 

@@ -230,6 +230,7 @@ class Placing:
         counts = self._store.counts_by_state()
         return Load(
             active=len(active),
+            kept=self._store.kept_count(user),
             used_seconds=self._store.usage_since(user, time.time() - DAY),
             awaited_seconds=sum(_awaited(job) for job in active),
             server=sum(counts.get(state, 0) for state in ACTIVE),
