@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from onnxscape.errors import OnnxscapeError, UsageError
 from onnxscape.jobs.configuration import CoordinatorConfig
 from onnxscape.jobs.courses import Courses
-from onnxscape.jobs.endings import Endings
+from onnxscape.jobs.endings import PATIENCE, Endings
 from onnxscape.jobs.estimates import Load, completion
 from onnxscape.jobs.ledger import Ledger
 from onnxscape.jobs.live_job import LiveJob
@@ -71,6 +72,7 @@ class Coordinator:
         self._tasks = Tasks()
         self._scheduler = Scheduler(self._config.turns)
         self._weights: dict[str, float] = {}
+        self._moving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._begun: tuple[Courses, Turns] | None = None
         self._running: asyncio.Task[None] | None = None
         self.tally = Tally()
@@ -159,10 +161,18 @@ class Coordinator:
         Raises:
             StorageError: If it cannot be read; it is taken on at the next start then.
         """
-        await self._read_weights()
-        job = await self._ledger.call(self._store.job, job_id)
-        if job is not None and job.state not in FINISHED and job_id not in self._courses.live:
-            await self._admit(job)
+        async with self._lock(job_id):
+            # Asked before the store is: what is live may end before the store has answered.
+            if job_id in self._courses.live:
+                return
+            await self._read_weights()
+            job = await self._ledger.call(self._store.job, job_id)
+            if job is not None and job.state not in FINISHED:
+                await self._admit(job)
+
+    def _lock(self, job_id: str) -> asyncio.Lock:
+        """Return what is held to take on a job, or to cancel one that was not taken on."""
+        return self._moving.setdefault(job_id, asyncio.Lock())
 
     async def _read_weights(self) -> None:
         weights = await self._ledger.call(self._store.weights)
@@ -197,14 +207,28 @@ class Coordinator:
             StorageError: If it cannot be stored; it goes on then.
         """
         live = self._courses.live.get(job_id)
-        if live is not None:
-            await self._courses.endings.cancel(live)
-            self._courses.update(live)
-            return live.job
+        if live is None:
+            async with self._ledger.holding(self._lock(job_id), PATIENCE):
+                live = self._courses.live.get(job_id)  # it may have been taken on meanwhile
+                if live is None:
+                    return await self._cancel_stored(job_id)
+        await self._courses.endings.cancel(live)
+        self._courses.update(live)
+        return live.job
+
+    async def _cancel_stored(self, job_id: str) -> Job:
+        """Cancel a job that was not taken on.
+
+        Returns:
+            The job after that.
+
+        Raises:
+            UsageError: If there is no such job.
+        """
         job = await self._ledger.call(self._store.job, job_id)
         if job is None:
             raise UsageError(_no_job(job_id))
-        if job.state is JobState.QUEUED:  # stored, and not submitted yet
+        if job.state is JobState.QUEUED:
             now = self._clock()
             job = await self._ledger.call(self._store.move, job_id, JobEvent.CANCEL, now=now)
             self._ledger.changes.forget(job_id)

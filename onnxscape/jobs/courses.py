@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from onnxscape.errors import OnnxscapeError
-from onnxscape.jobs.endings import INTERNAL
 from onnxscape.jobs.records import JobFailure
 from onnxscape.jobs.rounds import Rounds
 from onnxscape.jobs.states import FINISHED, JobEvent, JobState
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 _LEFT = FINISHED | {JobState.CANCELLING}
 """States in which a job that is stopping only waits for its leases."""
-
-_log = logging.getLogger(__name__)
 
 
 class Courses:
@@ -226,9 +222,7 @@ class Courses:
         except OnnxscapeError as error:
             await self.endings.fail(live, JobFailure(type(error).__name__, str(error)))
         except Exception:  # noqa: BLE001 - no job may stop the server
-            _log.exception("a mistake of ours", extra={"job": live.job.id})
-            text = "a mistake of the server's own; its log tells more"
-            await self.endings.fail(live, JobFailure(INTERNAL, text))
+            await self.endings.fail_by_mistake(live)
         if live.advancing is asyncio.current_task():
             live.advancing = None
         self.update(live)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnxscape.errors import OnnxscapeError
 from onnxscape.jobs.records import JobFailure
-from onnxscape.jobs.states import JobEvent, JobState
+from onnxscape.jobs.states import JobEvent, JobState, TransitionError
 from onnxscape.jobs.surfaces import write_surface
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ POINTS_FAILED = "POINTS_FAILED"
 
 INTERNAL = "INTERNAL"
 """Reason of a job's failure: a mistake of ours."""
+
+PATIENCE = 5.0
+"""Seconds that a user who cancels waits for what is being written."""
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +127,21 @@ class Endings:
             )
         _log.info("job failed: %s", failure.reason, extra={"job": live.job.id})
 
+    async def fail_by_mistake(self, live: LiveJob) -> None:
+        """End a job after an exception that nobody expected, which is logged.
+
+        Args:
+            live: The job; it is as the store has it if that lets it fail no more.
+        """
+        _log.exception("a mistake of ours", extra={"job": live.job.id})
+        text = "a mistake of the server's own; its log tells more"
+        try:
+            await self.fail(live, JobFailure(INTERNAL, text))
+        except TransitionError:  # it has ended, or is ending, without our knowing
+            stored = await self._ledger.write(self._store.job, live.job.id)
+            if stored is not None:
+                live.stored(stored)
+
     async def cancel(self, live: LiveJob) -> Job:
         """Cancel a job; chunks under way are given back.
 
@@ -134,9 +152,9 @@ class Endings:
             The job after that.
 
         Raises:
-            StorageError: If that cannot be stored.
+            StorageError: If that cannot be stored, as when the disk has been full for long.
         """
-        async with live.lock:
+        async with self._ledger.holding(live.lock, PATIENCE):
             if not live.stopping and live.job.state in {JobState.QUEUED, JobState.RUNNING}:
                 job = await self._ledger.call(
                     self._store.move, live.job.id, JobEvent.CANCEL, now=self._clock()

@@ -39,6 +39,10 @@ CREATE TABLE requests (
     user TEXT NOT NULL, request_id TEXT NOT NULL, job TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (user, request_id)) WITHOUT ROWID;
 CREATE INDEX requests_by_job ON requests (job);
+CREATE TABLE job_blobs (
+    user TEXT NOT NULL, sha256 TEXT NOT NULL, job TEXT NOT NULL,
+    PRIMARY KEY (user, sha256, job)) WITHOUT ROWID;
+CREATE INDEX job_blobs_by_job ON job_blobs (job);
 CREATE TABLE metrics (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 CREATE TABLE points (
     job INTEGER NOT NULL, "row" INTEGER NOT NULL, "column" INTEGER NOT NULL,

@@ -10,13 +10,13 @@ from onnxscape.errors import RequestIdConflictError
 from onnxscape.jobs.failpoints import reach
 from onnxscape.jobs.job_file import JOBS, job_of
 from onnxscape.jobs.job_rows import insert, job_in
-from onnxscape.jobs.order import Order
 from onnxscape.jobs.states import FINISHED, JobState
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Sequence
 
+    from onnxscape.jobs.order import Order
     from onnxscape.jobs.records import Estimate, Job
     from onnxscape.storage.database import Database
 
@@ -109,6 +109,10 @@ class JobTable:
                 "device_seconds": 0.0,
             }
             insert(connection, row)
+            connection.executemany(
+                "INSERT INTO job_blobs (user, sha256, job) VALUES (?, ?, ?)",
+                [(user, sha256, identifier) for sha256 in sorted(order.blobs)],
+            )
             if request_id is not None:
                 _remember(connection, user, request_id, identifier, digest)
             made = job_in(connection, identifier)
@@ -152,6 +156,7 @@ class JobTable:
                     (job_id,),
                 )
             connection.execute("DELETE FROM requests WHERE job = ?", (job_id,))
+            connection.execute("DELETE FROM job_blobs WHERE job = ?", (job_id,))
             connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     # --- looking --------------------------------------------------------------------------
@@ -215,6 +220,15 @@ class JobTable:
         query = f"SELECT count(*) FROM jobs WHERE user = ? AND state NOT IN ({marks})"  # noqa: S608
         return int(self._database.rows(query, (user, *_ENDED))[0][0])
 
+    def kept_count(self, user: str) -> int:
+        """Return how many jobs of a user there are, ended or not.
+
+        Args:
+            user: Whose.
+        """
+        query = "SELECT count(*) FROM jobs WHERE user = ?"
+        return int(self._database.rows(query, (user,))[0][0])
+
     def ended_before(self, moment: float, limit: int = 100) -> list[Job]:
         """Return jobs that ended before a moment, the oldest first.
 
@@ -231,10 +245,19 @@ class JobTable:
         found = {JobState(state): int(count) for state, count in rows}
         return {state: found.get(state, 0) for state in JobState}
 
-    def referenced_blobs(self) -> set[str]:
-        """Return the sha256 of all blobs that a job, ended or not, was made of."""
-        rows = self._database.rows('SELECT "order" FROM jobs')
-        return {blob for (text,) in rows for blob in Order.from_json(text).blobs}
+    def referenced_blobs(self, user: str | None = None) -> set[str]:
+        """Return the blobs that jobs, ended or not, were made of.
+
+        Args:
+            user: Whose jobs; None for everybody's.
+
+        Returns:
+            sha256 (hex) of each.
+        """
+        query, values = "SELECT DISTINCT sha256 FROM job_blobs", list[str]()
+        if user is not None:
+            query, values = query + " WHERE user = ?", [user]
+        return {sha256 for (sha256,) in self._database.rows(query, values)}
 
 
 def _found(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from onnxscape.errors import StorageError
 from onnxscape.jobs.changes import Changes
 from onnxscape.jobs.records import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
@@ -108,6 +110,31 @@ class Ledger:
                 await asyncio.sleep(self._retry_seconds)
         finally:
             self._failing.pop(token, None)
+
+    @contextlib.asynccontextmanager
+    async def holding(self, lock: asyncio.Lock, seconds: float) -> AsyncGenerator[None]:
+        """Hold a lock, unless who holds it waits for the disk for long.
+
+        Args:
+            lock: The lock.
+            seconds: How long to wait for it.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            StorageError: If it is not free in that time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await lock.acquire()
+        except TimeoutError as error:
+            why = self.trouble or f"others have been writing for {seconds:g} s"
+            raise StorageError(f"cannot write now: {why}; try again later") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     async def close(self) -> None:
         """Wait for the calls under way, and end the threads."""

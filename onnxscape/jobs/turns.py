@@ -96,6 +96,10 @@ class Turns:
             if slot.name not in self._busy and not self._is_resting(slot):
                 self._lease_one(slot, now)
 
+    def _rest(self, slot: Slot) -> None:
+        now = asyncio.get_running_loop().time()
+        self._rests[slot.name] = now + self._config.rest_seconds
+
     def _is_resting(self, slot: Slot) -> bool:
         return asyncio.get_running_loop().time() < self._rests.get(slot.name, 0.0)
 
@@ -162,6 +166,9 @@ class Turns:
                     clock=self._clock,
                 )
             await self._ended(lease, ending)
+        except Exception:  # noqa: BLE001 - or the next lease would end in the same way
+            self._rest(lease.slot)
+            await self._courses.endings.fail_by_mistake(lease.live)
         finally:
             self._free(lease)
 
@@ -172,8 +179,7 @@ class Turns:
                 await self._courses.endings.fail(lease.live, JobFailure(reason, message))
             case Broken():
                 self._courses.tally.lost["broken"] += 1
-                wait = self._config.rest_seconds
-                self._rests[lease.slot.name] = asyncio.get_running_loop().time() + wait
+                self._rest(lease.slot)
             case Lost():
                 await self._lost(lease, ending)
             case Finished() if lease.missing and not lease.returning:

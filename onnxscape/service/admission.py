@@ -24,12 +24,14 @@ class Load:
 
     Attributes:
         active: Unfinished jobs of the user.
+        kept: All jobs of the user.
         used_seconds: Device time that the user got in the last day.
         awaited_seconds: Device time that these jobs are still going to take.
         server: Unfinished jobs of all users.
     """
 
     active: int
+    kept: int
     used_seconds: float
     awaited_seconds: float
     server: int
@@ -57,6 +59,13 @@ def refuse_excess(user: str, estimate: Estimate, load: Load, config: ServerConfi
             "JOBS_QUOTA",
             f"{text}; wait for one of them, or cancel it",
             exceeded=[Exceeded("jobs", text)],
+        )
+    if load.kept >= quota.kept_jobs:
+        text = f"{load.kept} jobs of yours are kept, of at most {quota.kept_jobs}"
+        raise ExhaustedError(
+            "KEPT_JOBS_QUOTA",
+            f"{text}; delete some that are finished",
+            exceeded=[Exceeded("kept_jobs", text)],
         )
     expected = load.used_seconds + load.awaited_seconds + estimate.device_seconds
     if expected > quota.device_seconds:

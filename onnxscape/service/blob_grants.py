@@ -109,7 +109,7 @@ class BlobGrants:
         Args:
             user: Who.
             sha256: The blob; None for none.
-            needed: Blobs that jobs refer to; these are not forgotten either.
+            needed: Blobs that jobs of the user refer to; these are not forgotten either.
 
         Returns:
             Whether it is forgotten.

@@ -61,7 +61,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         folder: BlobFolder,
         catalog: CatalogStore,
         reader: Reader,
-        needed: Callable[[], Collection[str]],
+        needed: Callable[[str], Collection[str]],
     ) -> None:
         """Answer for a catalog.
 
@@ -69,7 +69,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             folder: The bytes.
             catalog: What is registered.
             reader: Reads models and data.
-            needed: Returns the blobs that jobs refer to.
+            needed: Returns the blobs that the jobs of a user refer to.
         """
         self._folder = folder
         self._catalog = catalog
@@ -348,10 +348,13 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             )
 
     def _release(self, record: ModelRecord | DataSetRecord) -> None:
-        """Let go of the bytes of what was forgotten, unless something needs them."""
+        """Let go of the bytes of what was forgotten, unless something of its user needs them.
+
+        Jobs of others do not count: whether they work on the same bytes is not to be seen.
+        """
         sha256 = record.sha256
         if sha256 is not None and self._catalog.grants.release(
-            record.user, sha256, needed=self._needed()
+            record.user, sha256, needed=self._needed(record.user)
         ):
             # An order that found the model a moment ago may still be on its way.
             self._folder.touch(sha256)

@@ -19,6 +19,7 @@ class UserQuota:
 
     Attributes:
         jobs: Jobs that are not finished.
+        kept_jobs: Jobs that are kept, finished or not.
         watchers: Streams of WatchJob at once.
         blob_bytes: Bytes of blobs.
         device_seconds: Time of devices in any 24 hours.
@@ -26,6 +27,7 @@ class UserQuota:
     """
 
     jobs: int = 20
+    kept_jobs: int = 1000
     watchers: int = 20
     blob_bytes: int = 20 * _GIB
     device_seconds: float = _DAY
@@ -75,6 +77,7 @@ class ServerConfig:
     free_kept: int = _GIB
 
     quota_jobs: int = 20
+    quota_kept_jobs: int = 1000
     quota_watchers: int = 20
     quota_blob_bytes: int = 20 * _GIB
     quota_device_seconds: float = _DAY
@@ -103,6 +106,7 @@ class ServerConfig:
         """
         everybody = {
             "jobs": self.quota_jobs,
+            "kept_jobs": self.quota_kept_jobs,
             "watchers": self.quota_watchers,
             "blob_bytes": self.quota_blob_bytes,
             "device_seconds": self.quota_device_seconds,

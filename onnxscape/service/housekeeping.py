@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -29,31 +30,32 @@ def collect(
     *,
     folder: BlobFolder,
     catalog: CatalogStore,
-    needed: Callable[[], Collection[str]],
+    needed: Callable[[str | None], Collection[str]],
     now: float | None = None,
 ) -> int:
     """Delete blobs that no user and no job refers to.
 
-    Users lose what they have not used for long, unless their catalog or a job refers to it.
+    Users lose what they have not used for long, unless their catalog or a job of theirs refers
+    to it.
 
     Args:
         config: How long what is kept.
         folder: The bytes.
         catalog: Who has which.
-        needed: Returns the blobs that jobs refer to.
+        needed: Returns the blobs that the jobs of a user refer to; of None, those of all jobs.
         now: Unix time, if not the present one.
 
     Returns:
         Bytes that have become free.
     """
     now = time.time() if now is None else now
-    of_jobs = needed()
+    of_jobs = functools.cache(needed)
     for user, sha256 in catalog.grants.stale(now - config.keep_blobs):
-        if catalog.grants.release(user, sha256, needed=of_jobs):
+        if catalog.grants.release(user, sha256, needed=of_jobs(user)):
             folder.touch(sha256)
     before = now - GRACE_SECONDS
     return folder.collect(
-        lambda: catalog.grants.needed() | set(needed()),
+        lambda: catalog.grants.needed() | set(needed(None)),
         before=before,
         uploads_before=now - config.keep_uploads,
     )

@@ -8,7 +8,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from onnxscape.errors import SurfaceFileError
+from onnxscape.errors import StorageError, SurfaceFileError
 from onnxscape.jobs.states import FINISHED
 from onnxscape.service import logs
 from onnxscape.service.caller import current_user
@@ -90,6 +90,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         self._store, self._coordinator, self._config = store, coordinator, config
         self._limits = OrderLimits(grid_points=config.grid_points, devices=devices)
         folder = BlobFolder(config.data_dir / "blobs", free_kept=config.free_kept)
+        self._catalog, self._folder = catalog, folder
         self._ordering = Ordering(catalog, folder.size)
         self._check_disk = folder.check_disk
         self._surfaces = config.data_dir / "surfaces"
@@ -227,6 +228,8 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
                 "it first",
             )
         await self._coordinator.delete(job.id)
+        with contextlib.suppress(StorageError):  # the job is gone; what is unused goes later
+            await self._call(self._release, job)
         return jobs_pb2.DeleteJobResponse()
 
     async def WatchJob(self, request: jobs_pb2.WatchJobRequest, context: Context) -> None:
@@ -314,6 +317,13 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         if job is None:
             raise NotFoundError("job", f"{JOBS}/{job_id}")
         return job, self._ordering.spec_of(job.order)
+
+    def _release(self, job: Job) -> None:
+        """Let go of the blobs of a deleted job that nothing else of its user needs."""
+        needed = self._store.referenced_blobs(job.user)
+        for sha256 in job.order.blobs:
+            if self._catalog.grants.release(job.user, sha256, needed=needed):
+                self._folder.touch(sha256)  # another order with it may be on its way
 
     def _list(
         self, user: str, states: frozenset[JobState], limit: int, after: int | None

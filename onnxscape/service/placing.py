@@ -146,6 +146,7 @@ class Placing:
         if request.request_id and not request.validate_only:
             job = await self._call(self._of_request, user, request.request_id, order)
             if job is not None:
+                await self._submit(job)
                 return job, False
         offer = await self._offer(user, order)
         if request.validate_only:
@@ -213,9 +214,13 @@ class Placing:
             )
         told = {"job": job.id, "points": job.total, "shared": not new}
         _log.info("job ordered", extra=told)
-        if new:
-            await self._coordinator.submit(job.id)
+        await self._submit(job)
         return job, not new
+
+    async def _submit(self, job: Job) -> None:
+        """Have a job computed, also one of before: it may be stored and yet not submitted."""
+        if job.state not in FINISHED:
+            await self._coordinator.submit(job.id)
 
     async def _admit(self, user: str, estimate: Estimate) -> None:
         load = await self._call(self._load, user)
@@ -226,6 +231,7 @@ class Placing:
         counts = self._store.counts_by_state()
         return Load(
             active=len(active),
+            kept=self._store.kept_count(user),
             used_seconds=self._store.usage_since(user, time.time() - DAY),
             awaited_seconds=sum(_awaited(job) for job in active),
             server=sum(counts.get(state, 0) for state in ACTIVE),

@@ -219,6 +219,7 @@ def named_paths(value: Any) -> Mapping[str, Path]:
 
 QUOTA_READERS: Mapping[str, Callable[[Any], Any]] = {
     "jobs": integer(0),
+    "kept_jobs": integer(0),
     "watchers": integer(0),
     "blob_bytes": size,
     "device_seconds": number(0),

@@ -104,6 +104,9 @@ SETTINGS: Mapping[str, Setting] = {
         _LIMITS, size, "Bytes of the disk that uploads and large surfaces leave free."
     ),
     "quota_jobs": Setting(_QUOTAS, QUOTA_READERS["jobs"], "Jobs that are not finished."),
+    "quota_kept_jobs": Setting(
+        _QUOTAS, QUOTA_READERS["kept_jobs"], "Jobs that are kept, finished or not."
+    ),
     "quota_watchers": Setting(_QUOTAS, QUOTA_READERS["watchers"], "Jobs watched at once."),
     "quota_blob_bytes": Setting(_QUOTAS, QUOTA_READERS["blob_bytes"], "Bytes of blobs."),
     "quota_device_seconds": Setting(

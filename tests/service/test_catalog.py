@@ -4,6 +4,8 @@ import grpc
 import pytest
 from whole_server import digest_of, refused, run, whole
 
+from onnxscape.jobs.order import DataRef, Order
+from onnxscape.jobs.records import Estimate
 from onnxscape.service.catalog_records import EVERYBODY
 from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
 from onnxscape.version import __version__
@@ -61,6 +63,23 @@ async def test_what_is_no_model_is_refused_and_not_registered(tmp_path):
         code, message, _ = await refused(model_of(served.ann, b"bad bytes"))
         assert (code, "expected an ONNX model" in message) == (Code.INVALID_ARGUMENT, True)
         assert list((await models_of(served.ann)).models) == []
+
+
+def order_job(store, user, model):
+    """Store a job on a model, which nobody computes."""
+    store.create_job(
+        user=user,
+        order=Order(model=model, model_name="m", data=DataRef(name="digits")),
+        spec="{}",
+        display_name="",
+        priority=0,
+        estimate=Estimate(1, 1.0, 1),
+        notes=(),
+        warnings=(),
+        total=1,
+        request_id=None,
+        now=1.0,
+    )
 
 
 @run
@@ -169,6 +188,28 @@ async def test_deleting_a_model_gives_its_bytes_back_to_the_quota(tmp_path):
         await served.ann.call(served.ann.catalog.DeleteModel, request)
         await served.ann.write(b"x")
         assert await served.ann.missing(b"0123456789") == [digest_of(b"0123456789")]
+
+
+@run
+async def test_a_deleted_model_tells_nothing_of_the_jobs_of_others_on_its_bytes(tmp_path):
+    async with whole(tmp_path) as served:
+        data = b"both have it"
+        order_job(served.parts.store, "bob", digest_of(data).sha256)
+        model = await model_of(served.ann, data)
+        request = catalog_pb2.DeleteModelRequest(name=model.name)
+        await served.ann.call(served.ann.catalog.DeleteModel, request)
+        assert await served.ann.missing(data) == [digest_of(data)]
+        assert served.parts.catalog.grants.total("ann") == 0
+
+
+@run
+async def test_a_deleted_model_keeps_its_bytes_for_a_job_of_the_same_user(tmp_path):
+    async with whole(tmp_path) as served:
+        model = await model_of(served.ann, b"it is used")
+        order_job(served.parts.store, "ann", digest_of(b"it is used").sha256)
+        request = catalog_pb2.DeleteModelRequest(name=model.name)
+        await served.ann.call(served.ann.catalog.DeleteModel, request)
+        assert await served.ann.missing(b"it is used") == []
 
 
 @run

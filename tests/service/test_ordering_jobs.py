@@ -474,6 +474,44 @@ def test_an_order_that_cannot_be_stored_is_an_error_of_the_server_that_passes(tm
     run(scenario)
 
 
+@pytest.mark.parametrize("again", [{"request_id": "r"}, {}], ids=["same-request", "equal"])
+def test_an_order_that_was_stored_but_not_submitted_is_by_the_next_try(tmp_path, again):
+    async def scenario():
+        async with served(tmp_path) as server:
+            weights = server.store.weights
+
+            def fail():
+                raise StorageError("cannot be read")
+
+            server.store.weights = fail
+            found = await refused(server.create(request_id="r"))
+            assert found.code is grpc.StatusCode.UNAVAILABLE
+            (stored,) = server.store.unfinished()
+            server.store.weights = weights
+            job = await server.create(**again)
+            assert job.name == f"jobs/{stored.id}"
+            assert (await server.finished(job.name)).state == jobs_pb2.JOB_STATE_SUCCEEDED
+
+    run(scenario)
+
+
+def test_a_user_may_keep_so_many_jobs_and_has_to_delete_some_before_the_next(tmp_path):
+    async def scenario():
+        async with served(tmp_path, quota_kept_jobs=2) as server:
+            jobs = [await server.create(spec_message(num)) for num in (3, 4)]
+            for job in jobs:
+                await server.finished(job.name)
+            found = await refused(server.create())
+            assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert (found.reason, found.quotas) == ("KEPT_JOBS_QUOTA", ["kept_jobs"])
+            assert "2 jobs of yours are kept, of at most 2; delete some" in found.message
+            assert (await server.create(spec_message(3))).name == jobs[0].name  # none more
+            await server.stub.DeleteJob(jobs_pb2.DeleteJobRequest(name=jobs[1].name))
+            assert (await server.create()).name
+
+    run(scenario)
+
+
 def test_random_bytes_are_no_request(tmp_path):
     async def scenario():
         async with served(tmp_path) as server:

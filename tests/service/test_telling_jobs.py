@@ -204,6 +204,32 @@ def test_a_job_is_deleted_once_it_is_finished_with_its_surface(tmp_path):
     run(scenario)
 
 
+def test_a_deleted_job_gives_back_the_bytes_that_nothing_else_of_its_user_needs(tmp_path):
+    async def scenario():
+        async with served(tmp_path) as server:
+            grants = server.catalog.grants
+            server.add_blob("alice", b"model")  # the catalog's
+            server.add_blob("alice", b"of no job")
+            server.add_blob("bob", b"weights")
+            weights = server.add_blob("alice", b"weights")
+            left = grants.total("alice") - weights.size
+            jobs = [
+                await server.create(
+                    spec_message(3, directions={"seed": seed}, weights=weights)
+                )
+                for seed in range(2)
+            ]
+            for job in jobs:
+                assert grants.size("alice", weights.sha256) == weights.size
+                await server.finished(job.name)
+                await server.stub.DeleteJob(jobs_pb2.DeleteJobRequest(name=job.name))
+            assert grants.size("alice", weights.sha256) is None
+            assert grants.total("alice") == left
+            assert grants.size("bob", weights.sha256) == weights.size
+
+    run(scenario)
+
+
 def test_a_job_under_way_tells_when_it_will_be_done(tmp_path):
     async def scenario():
         executor, hold = FakeExecutor(), Hold()

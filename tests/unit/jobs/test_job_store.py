@@ -298,6 +298,20 @@ def test_blobs_of_all_jobs_are_referenced(store):
     assert store.referenced_blobs() == set()
 
 
+def test_blobs_of_a_users_jobs_are_referenced_until_the_last_of_them_is_deleted(store):
+    first, _ = make(store, user="ann", order=other(1))
+    second, _ = make(store, user="ann", order=other(2))
+    make(store, user="bob", order=replace(ORDER, model="e" * 64))
+    assert store.referenced_blobs("ann") == {"a" * 64, "b" * 64, "c" * 64}
+    assert store.referenced_blobs("bob") == {"e" * 64, "b" * 64, "c" * 64}
+    assert store.referenced_blobs("eve") == set()
+    store.delete_job(first.id)
+    assert store.referenced_blobs("ann") == {"a" * 64, "b" * 64, "c" * 64}
+    store.delete_job(second.id)
+    assert store.referenced_blobs("ann") == set()
+    assert store.referenced_blobs() == {"e" * 64, "b" * 64, "c" * 64}
+
+
 def test_reads_do_not_wait_for_a_write(store):
     job, _ = make(store)
     inside, go_on = threading.Event(), threading.Event()

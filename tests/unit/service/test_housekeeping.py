@@ -25,7 +25,7 @@ class House:
         self.folder = BlobFolder(root / "blobs")
         self.folder.create()
         self.catalog = CatalogStore(database)
-        self.jobs = set()
+        self.jobs = {}
         self.now = time.time()
 
     def blob(self, data, *users, used=0.0):
@@ -39,12 +39,18 @@ class House:
         os.utime(self.folder.path(name), (self.now - used, self.now - used))
         return name
 
+    def needed(self, user):
+        """Return what jobs of a user need; of None, what all jobs need."""
+        if user is not None:
+            return self.jobs.get(user, set())
+        return set().union(*self.jobs.values())
+
     def clean(self, later=0.0):
         return collect(
             ServerConfig(keep_blobs=KEPT),
             folder=self.folder,
             catalog=self.catalog,
-            needed=lambda: self.jobs,
+            needed=self.needed,
             now=self.now + later,
         )
 
@@ -91,7 +97,7 @@ def test_models_jobs_and_other_users_keep_a_blob(house):
     of_model = house.blob(b"model", "ann", used=old)
     house.catalog.put_model(model("ann", of_model), audit="{}")
     of_job = house.blob(b"job", "ann", used=old)
-    house.jobs.add(of_job)
+    house.jobs["ann"] = {of_job}
     shared = house.blob(b"shared", "ann", used=old)
     house.catalog.grants.add("bob", shared, 6)
     house.clean()
@@ -104,10 +110,19 @@ def test_models_jobs_and_other_users_keep_a_blob(house):
 
 def test_a_blob_goes_when_the_last_job_that_needs_it_is_deleted(house):
     name = house.blob(b"job")
-    house.jobs.add(name)
+    house.jobs["ann"] = {name}
     assert house.clean(later=DAY) == 0
     house.jobs.clear()
     assert house.clean(later=DAY) == 3
+
+
+def test_a_job_of_somebody_else_keeps_the_bytes_but_not_who_has_them(house):
+    name = house.blob(b"shared", "ann", used=KEPT + DAY)
+    house.jobs["bob"] = {name}
+    house.clean()
+    assert house.catalog.grants.total("ann") == 0
+    assert house.clean(later=DAY) == 0
+    assert house.folder.has(name)
 
 
 def test_trouble_with_the_disk_does_not_end_the_cleaning():
