@@ -9,7 +9,7 @@ the devices to himself, and one who used them alone would wait for hours. A user
 longer than `patience` comes first, whatever the numbers say.
 
 Among the jobs of one user the oldest comes first, where a priority makes a job older, and what
-it was expected to take makes it younger, up to an hour: a small order does not wait for a large
+it was expected to take makes it younger, up to an hour: no small order waits for a large
 one from before. So every job has its turn: those before it are finite in number.
 
 A slot prefers what it has loaded, for so many seconds at a time.
