@@ -99,9 +99,11 @@ def _of_main_branch() -> bytes | None:
     if shutil.which("git") is None:
         return None
     for branch in ("origin/main", "main"):
-        fork = _git("merge-base", "HEAD", branch)
+        fork, here = _git("merge-base", "HEAD", branch), _git("rev-parse", "HEAD")
         if fork is not None:
-            return _git("show", f"{fork.decode().strip()}:proto/landed.binpb")
+            # On the branch itself: as it was before its last commit, or merge.
+            base = "HEAD^" if fork == here else fork.decode().strip()
+            return _git("show", f"{base}:proto/landed.binpb")
     return None
 
 

@@ -145,6 +145,7 @@ class LiveJob:
             user=self.job.user,
             created=self.job.created,
             priority=self.job.priority,
+            seconds=self.job.estimate.device_seconds,
             affinity=self.job.order.affinity,
             kind=self._kind(slots),
         )

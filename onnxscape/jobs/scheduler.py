@@ -8,8 +8,9 @@ of the others, or behind them, only by so much: otherwise one who was away for l
 the devices to himself, and one who used them alone would wait for hours. A user who has waited
 longer than `patience` comes first, whatever the numbers say.
 
-Among the jobs of one user the oldest comes first, where a priority makes a job older. So
-every job has its turn: those before it are finite in number.
+Among the jobs of one user the oldest comes first, where a priority makes a job older, and what
+it was expected to take makes it younger, up to an hour: no small order waits for a large
+one from before. So every job has its turn: those before it are finite in number.
 
 A slot prefers what it has loaded, for so many seconds at a time.
 """
@@ -40,6 +41,7 @@ class SchedulerConfig:
         patience: Seconds after which a waiting user comes first; more if so many wait that no
             one could be served in that time.
         aging: Seconds that a job is older by for each step of its priority.
+        yielding: Seconds that a job is younger by at most, for what it is expected to take.
         affinity: Seconds that a slot may go on with what it has loaded while others wait.
         chunk: Device-seconds of a chunk, roughly.
     """
@@ -49,6 +51,7 @@ class SchedulerConfig:
     debt: float = 600.0
     patience: float = 60.0
     aging: float = 36.0
+    yielding: float = 3600.0
     affinity: float = 5.0
     chunk: float = 2.5
 
@@ -62,6 +65,7 @@ class Ticket:
         user: Whose it is.
         created: When it was ordered.
         priority: From 0 to 100, among the user's jobs.
+        seconds: Device-seconds that it was expected to take when it was ordered.
         affinity: Equal for jobs of which a worker has much loaded.
         kind: Kind of device it must run on; None for any.
     """
@@ -70,6 +74,7 @@ class Ticket:
     user: str
     created: float
     priority: int = 0
+    seconds: float = 0.0
     affinity: str = ""
     kind: str | None = None
 
@@ -307,7 +312,9 @@ class Scheduler:
         Args:
             ticket: Of a job, known or not.
         """
-        return ticket.created - ticket.priority * self._config.aging, ticket.job
+        older = ticket.priority * self._config.aging
+        younger = min(max(ticket.seconds, 0.0), self._config.yielding)
+        return ticket.created - older + younger, ticket.job
 
     def _since(self, user: str) -> float:
         since = self._users[user].waits_since

@@ -110,7 +110,7 @@ def _refuse_loss(landscape: Landscape, path: Path) -> None:
     except SurfaceFileError as error:
         raise OutputError(
             f"{path} exists and is not a landscape this version reads ({error}); choose "
-            "another name, or say overwrite=True"
+            "another name, or say that it may be overwritten (overwrite=True, --restart)"
         ) from error
     if found.spec is None or landscape.spec is None:
         why = "another landscape"
@@ -120,7 +120,10 @@ def _refuse_loss(landscape: Landscape, path: Path) -> None:
         why = "points that this landscape lacks"
     else:
         return
-    raise OutputError(f"{path} holds {why}; choose another name, or say overwrite=True")
+    raise OutputError(
+        f"{path} holds {why}; choose another name, or say that it may be overwritten "
+        "(overwrite=True, --restart)"
+    )
 
 
 def load_landscape(path: str | Path) -> Landscape:

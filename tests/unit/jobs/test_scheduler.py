@@ -47,10 +47,11 @@ class Simulation:
         self.loaded = {f"cpu/{n}": deque(maxlen=cache) for n in range(slots)}
         self.loads = 0
 
-    def order_at(self, when, user, points, seconds=0.1, **ticket):
+    def order_at(self, when, user, points, seconds=0.1, seconds_expected=0.0, **ticket):
         """Has a user order a job; returns it."""
         name = f"{user}/{len(self.jobs)}"
-        made = Ticket(job=name, user=user, created=when, **{"affinity": name, **ticket})
+        given = {"affinity": name, "seconds": seconds_expected, **ticket}
+        made = Ticket(job=name, user=user, created=when, **given)
         work = Work(made, points, seconds, left=points)
         heapq.heappush(self.arrivals, (when, len(self.jobs), work))
         self.jobs[name] = work
@@ -217,6 +218,24 @@ def test_jobs_of_equal_priority_come_in_their_order():
     simulation.run(200)
     assert [job.ended for job in jobs] == sorted(job.ended for job in jobs)
     assert jobs[1].begun >= jobs[0].ended
+
+
+def test_a_short_order_does_not_wait_for_a_long_job_of_the_same_user():
+    simulation = Simulation()
+    long = simulation.order_at(0, "ann", 10**6, seconds=0.1, seconds_expected=10.0**5)
+    short = simulation.order_at(60, "ann", 10, seconds=0.1, seconds_expected=1.0)
+    simulation.run(100)
+    assert short.ended <= 60 + simulation.config.affinity + 5
+    assert long.turns[-1] > short.ended
+
+
+def test_short_orders_do_not_keep_a_long_job_waiting_for_ever():
+    simulation = Simulation()
+    long = simulation.order_at(0, "ann", 10, seconds_expected=10.0**5)
+    for n in range(2000):
+        simulation.order_at(2.5 * n, "ann", 25, seconds_expected=2.5)  # all the time there is
+    simulation.run(4500)
+    assert long.ended <= simulation.config.yielding + 50
 
 
 def test_no_priority_keeps_a_job_waiting_for_ever():
