@@ -72,6 +72,7 @@ class ServerConfig:
     reading_memory: int = 8 * _GIB
     readers: int = 1
     calls: int = 1000
+    calls_per_user: int = 100
     free_kept: int = _GIB
 
     quota_jobs: int = 20

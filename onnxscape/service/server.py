@@ -16,6 +16,7 @@ from onnxscape.errors import UsageError
 from onnxscape.files.atomic import write_atomically
 from onnxscape.files.reason import reason
 from onnxscape.service.auth import AuthInterceptor
+from onnxscape.service.call_limits import CallLimits
 from onnxscape.service.data_folder import lock_folder
 from onnxscape.service.exposure import check_exposure, credentials_of
 from onnxscape.service.housekeeping import keep_house
@@ -93,6 +94,7 @@ class Server:
         self._stack = contextlib.AsyncExitStack()
         self._trouble: str | None = "the server starts"
         self._health = health.aio.HealthServicer()
+        self._limits = CallLimits(of_user=config.calls_per_user)
         self.port = 0
         self.address = ""
         self.http_address: str | None = None
@@ -169,7 +171,7 @@ class Server:
             interceptors=(
                 ObservingInterceptor(metrics),
                 StatusInterceptor(),
-                AuthInterceptor(parts.authenticator),
+                AuthInterceptor(parts.authenticator, limits=self._limits),
             ),
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.calls,

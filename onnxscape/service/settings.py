@@ -100,6 +100,7 @@ SETTINGS: Mapping[str, Setting] = {
     "reading_memory": Setting(_LIMITS, size, "Memory for reading a model or data."),
     "readers": Setting(_LIMITS, integer(1), "Models or data read at once."),
     "calls": Setting(_LIMITS, integer(1), "Calls under way at once."),
+    "calls_per_user": Setting(_LIMITS, integer(1), "Those of a single user."),
     "free_kept": Setting(_LIMITS, size, "Bytes of the disk that uploads leave free."),
     "quota_jobs": Setting(_QUOTAS, QUOTA_READERS["jobs"], "Jobs that are not finished."),
     "quota_watchers": Setting(_QUOTAS, QUOTA_READERS["watchers"], "Jobs watched at once."),

@@ -121,7 +121,7 @@ async def test_an_open_stream_ends_when_its_token_is_revoked(tmp_path):
 
 
 def quick(made):
-    return lambda authenticator: made(authenticator, again=0.05)
+    return lambda authenticator, **named: made(authenticator, again=0.05, **named)
 
 
 @run
