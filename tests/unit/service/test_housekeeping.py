@@ -110,12 +110,13 @@ def test_a_blob_goes_when_the_last_job_that_needs_it_is_deleted(house):
     assert house.clean(later=DAY) == 3
 
 
-def test_trouble_with_the_disk_does_not_end_the_cleaning():
+@pytest.mark.parametrize("error", [StorageError("no luck"), OSError("no luck"), KeyError("a")])
+def test_no_trouble_ends_the_cleaning(error, caplog):
     done = []
 
     def clean():
         done.append(1)
-        raise StorageError("no luck")
+        raise error
 
     async def test():
         task = asyncio.create_task(keep_house(clean, every=0.0))
@@ -124,3 +125,4 @@ def test_trouble_with_the_disk_does_not_end_the_cleaning():
         task.cancel()
 
     asyncio.run(test())
+    assert "collecting blobs failed" in caplog.text
