@@ -36,6 +36,7 @@ class CallLimits:
         message_seconds: For the request of a call to come.
         stranger_seconds: For a call without authentication, which may be a stream.
         stranger_message_seconds: For its request to come.
+        draining: Whether the server goes down: no call of a user begins any more.
     """
 
     of_user: int = 100
@@ -43,6 +44,7 @@ class CallLimits:
     message_seconds: float = 60.0
     stranger_seconds: float = 60.0
     stranger_message_seconds: float = 5.0
+    draining: bool = False
     _under_way: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
     @contextlib.contextmanager
@@ -57,7 +59,14 @@ class CallLimits:
 
         Raises:
             ExhaustedError: If the user has too many of them.
+            UnavailableError: If the server goes down.
         """
+        if self.draining:
+            raise UnavailableError(
+                "DRAINING",
+                "the server is going down; what it has is kept; try again",
+                retry_seconds=_RETRY_SECONDS,
+            )
         with self._counted(("user", name), self.of_user, "of a user"):
             yield
 

@@ -129,6 +129,7 @@ class Server:
     async def drain(self) -> None:
         """Go down: take no orders, tell watchers, let points under way end, then stop."""
         self._trouble = "the server is going down"
+        self._limits.draining = True
         _log.info("draining", extra={"seconds": self._config.drain_seconds})
         await self._health.enter_graceful_shutdown()
         self._parts.jobs.drain()

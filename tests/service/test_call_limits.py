@@ -10,10 +10,10 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-from whole_server import Client, bearer, channel, refused, run, whole
+from whole_server import Client, bearer, channel, digest_of, refused, run, whole
 
 from onnxscape.service.call_limits import CallLimits
-from onnxscape.v1 import server_pb2
+from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
 
 Code = grpc.StatusCode
 INFO = server_pb2.GetServerInfoRequest()
@@ -139,6 +139,37 @@ async def test_a_user_has_so_many_calls_and_others_have_their_own(tmp_path):
             while (await outcome(ann)) is not None:
                 await asyncio.sleep(0.05)
         assert await user_of(ann) == "ann"
+
+
+@run
+async def test_a_server_that_drains_begins_no_call_of_users_and_answers_health(tmp_path):
+    going = asyncio.Event()
+    async with whole(tmp_path) as served:
+
+        async def drain(_seconds):
+            await going.wait()
+
+        with mock.patch.object(served.parts.coordinator, "drain", drain):
+            draining = asyncio.create_task(served.server.drain())
+            await asyncio.sleep(0.1)
+            model = catalog_pb2.CreateModelRequest(blob=digest_of(b"model"))
+            surface = jobs_pb2.ReadSurfaceRequest(name="jobs/a")
+            ann = served.ann
+            for call in (
+                ann.write(b"data"),
+                user_of(ann),
+                ann.call(ann.catalog.CreateModel, model),
+                ann.jobs.ReadSurface(surface, metadata=ann.metadata).read(),
+            ):
+                code, _, details = await refused(call)
+                assert code is Code.UNAVAILABLE
+                assert details["ErrorInfo"].reason == "DRAINING"
+                assert details["RetryInfo"].retry_delay.seconds > 0
+            health = health_pb2_grpc.HealthStub(served.stranger.channel)
+            answer = await health.Check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            going.set()
+            await draining
 
 
 async def outcome(client):
