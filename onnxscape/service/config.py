@@ -44,6 +44,7 @@ class ServerConfig:
     port_file: Path | None = None
     http_port: int | None = None
     http_host: str = "127.0.0.1"
+    http_insecure: bool = False
     data_dir: Path = Path("onnxscape-server")
     log_format: str = "text"
     log_level: str = "info"

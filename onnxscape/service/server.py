@@ -144,7 +144,7 @@ class Server:
         if config.http_port is not None:
             operations = Operations(
                 metrics,
-                ready=lambda: self._trouble or parts.coordinator.trouble,
+                ready=lambda: self._trouble or _told(parts.coordinator.trouble),
                 host=config.http_host,
                 port=config.http_port,
             )
@@ -238,6 +238,14 @@ async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> N
             await asyncio.wait([draining])
         elif draining.exception() is not None:
             await draining
+
+
+def _told(trouble: str | None) -> str | None:
+    """Return what strangers may know of trouble: its text, which may name files, is logged."""
+    if trouble is None:
+        return None
+    _log.warning("not ready", extra={"trouble": trouble})
+    return "the server cannot store anything now; its log says why"
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
