@@ -1,4 +1,4 @@
-"""Authentication: finds out who makes a call, before any method sees it."""
+"""Authentication: finds out who makes a call, before anything of its request is read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import grpc.aio
 
 from onnxscape.errors import OnnxscapeError
 from onnxscape.service import logs
+from onnxscape.service.call_limits import CallLimits, only_request
 from onnxscape.service.caller import CALLER, LOCAL_USER, Caller
 from onnxscape.service.rich_errors import StatusError
 
@@ -163,18 +164,30 @@ class CertificateAuthenticator:
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets methods run for known callers only, and tells them who it is.
 
+    gRPC calls a method that takes one message when it has come, and one that takes a stream
+    at once. So all methods are given out as such that take streams: a caller who is refused
+    is sent away without being waited for, and whoever sends nothing is not waited for long.
+
     It must stand behind what answers errors.
     """
 
-    def __init__(self, authenticator: Authenticator, *, again: float = 60.0) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        *,
+        limits: CallLimits | None = None,
+        again: float = 60.0,
+    ) -> None:
         """Find out callers.
 
         Args:
             authenticator: In this way.
+            limits: For the calls under way; None for the default ones.
             again: Seconds after which it is asked again about streams that are open: a
                 token may be revoked meanwhile.
         """
         self._authenticator = authenticator
+        self._limits = limits or CallLimits()
         self._again = again
 
     async def intercept_service(
@@ -192,42 +205,80 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             The method, wrapped; None if there is none.
         """
         handler = await continuation(handler_call_details)
-        if handler is None or str(handler_call_details.method).startswith(OPEN):
+        if handler is None:
             return handler
+        name = str(handler_call_details.method)
         for kind in _KINDS:
             method = getattr(handler, kind)
             if method is not None:
-                make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
+                answer = "stream" if handler.response_streaming else "unary"
+                make: Callable[..., Handler] = getattr(
+                    grpc, f"stream_{answer}_rpc_method_handler"
+                )
+                wrap = self._open_to_all if name.startswith(OPEN) else self._wrapped
                 return make(
-                    self._wrapped(method, stream="stream" in kind),
+                    wrap(method, name=name, kind=kind),
                     request_deserializer=handler.request_deserializer,
                     response_serializer=handler.response_serializer,
                 )
         return handler
 
-    def _wrapped(self, method: Callable[..., Any], *, stream: bool) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(method):
+    def _open_to_all(
+        self, method: Callable[..., Any], *, name: str, kind: str
+    ) -> Callable[..., Any]:
+        limits = self._limits
 
-            async def generator(request: Any, context: Context) -> AsyncGenerator[Any]:
-                await self._enter(context)
-                async with contextlib.aclosing(method(request, context)) as responses:
+        async def coroutine(requests: Any, context: Context) -> Any:
+            async with limits.stranger(name):
+                given = requests
+                if kind.startswith("unary"):
+                    given = await only_request(requests, limits.stranger_message_seconds)
+                if not inspect.isasyncgenfunction(method):
+                    return await method(given, context)
+                async with contextlib.aclosing(method(given, context)) as responses:
                     async for response in responses:
-                        yield response
-
-            return generator
-
-        async def coroutine(request: Any, context: Context) -> Any:
-            await self._enter(context)
-            async with self._while_known(context) if stream else contextlib.nullcontext():
-                return await method(request, context)
+                        await context.write(response)
+                return None
 
         return coroutine
 
-    async def _enter(self, context: Context) -> None:
+    def _wrapped(
+        self, method: Callable[..., Any], *, name: str, kind: str
+    ) -> Callable[..., Any]:
+        del name
+        limits = self._limits
+
+        async def request_of(requests: Any) -> Any:
+            if kind.startswith("stream"):
+                return requests
+            return await only_request(requests, limits.message_seconds)
+
+        if inspect.isasyncgenfunction(method):
+
+            async def generator(requests: Any, context: Context) -> AsyncGenerator[Any]:
+                with limits.user(await self._enter(context)):
+                    request = await request_of(requests)
+                    async with contextlib.aclosing(method(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+
+            return generator
+
+        async def coroutine(requests: Any, context: Context) -> Any:
+            stream = "stream" in kind
+            with limits.user(await self._enter(context)):
+                request = await request_of(requests)
+                async with self._while_known(context) if stream else contextlib.nullcontext():
+                    return await method(request, context)
+
+        return coroutine
+
+    async def _enter(self, context: Context) -> str:
         # Every call is a task of its own, with a context that ends with it.
         user = await self._authenticator.user_of(context)
         CALLER.set(Caller(user))
         logs.bind(user=user)
+        return user
 
     @contextlib.asynccontextmanager
     async def _while_known(self, context: Context) -> AsyncGenerator[None]:

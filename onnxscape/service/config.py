@@ -46,6 +46,7 @@ class ServerConfig:
     port_file: Path | None = None
     http_port: int | None = None
     http_host: str = "127.0.0.1"
+    http_insecure: bool = False
     data_dir: Path = Path("onnxscape-server")
     log_format: str = "text"
     log_level: str = "info"
@@ -74,6 +75,7 @@ class ServerConfig:
     reading_memory: int = 8 * _GIB
     readers: int = 1
     calls: int = 1000
+    calls_per_user: int = 100
     free_kept: int = _GIB
 
     quota_jobs: int = 20

@@ -24,7 +24,8 @@ def check_exposure(config: ServerConfig) -> None:
 
     Raises:
         UsageError: If callers would not be known, or their tokens could be overheard, and
-            `insecure` is not set; or if certificates are missing.
+            `insecure` is not set; if metrics would be open and it is not meant; or if
+            certificates are missing.
     """
     if (config.tls_cert is None) != (config.tls_key is None):
         raise UsageError("expected --tls-cert and --tls-key together, got one of them")
@@ -34,7 +35,18 @@ def check_exposure(config: ServerConfig) -> None:
         raise UsageError(
             "--auth mtls needs --tls-cert, --tls-key and --client-ca, which tell who may call"
         )
-    if config.insecure or is_loopback(config.host):
+    if config.insecure:
+        return
+    if (
+        config.http_port is not None
+        and not config.http_insecure
+        and not is_loopback(config.http_host)
+    ):
+        raise UsageError(
+            f"whoever reaches {config.http_host} could read the metrics; use --http-host "
+            "127.0.0.1, or --http-insecure if that is meant"
+        )
+    if is_loopback(config.host):
         return
     if config.auth == "none":
         raise UsageError(

@@ -8,8 +8,6 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from onnxscape.errors import OnnxscapeError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -73,6 +71,6 @@ async def keep_house(clean: Callable[[], int], *, every: float = _EVERY_SECONDS)
             freed = await asyncio.to_thread(clean)
             if freed:
                 _log.info("blobs collected", extra={"bytes": freed})
-        except OnnxscapeError:
-            _log.warning("collecting blobs failed", exc_info=True)
+        except Exception:  # noqa: BLE001 - the next time may go well, and nobody else cleans
+            _log.exception("collecting blobs failed")
         await asyncio.sleep(every)

@@ -16,6 +16,7 @@ from onnxscape.errors import UsageError
 from onnxscape.files.atomic import write_atomically
 from onnxscape.files.reason import reason
 from onnxscape.service.auth import AuthInterceptor
+from onnxscape.service.call_limits import CallLimits
 from onnxscape.service.data_folder import lock_folder
 from onnxscape.service.exposure import check_exposure, credentials_of
 from onnxscape.service.housekeeping import keep_house
@@ -93,6 +94,7 @@ class Server:
         self._stack = contextlib.AsyncExitStack()
         self._trouble: str | None = "the server starts"
         self._health = health.aio.HealthServicer()
+        self._limits = CallLimits(of_user=config.calls_per_user)
         self.port = 0
         self.address = ""
         self.http_address: str | None = None
@@ -127,6 +129,7 @@ class Server:
     async def drain(self) -> None:
         """Go down: take no orders, tell watchers, let points under way end, then stop."""
         self._trouble = "the server is going down"
+        self._limits.draining = True
         _log.info("draining", extra={"seconds": self._config.drain_seconds})
         await self._health.enter_graceful_shutdown()
         self._parts.jobs.drain()
@@ -141,7 +144,7 @@ class Server:
         if config.http_port is not None:
             operations = Operations(
                 metrics,
-                ready=lambda: self._trouble or parts.coordinator.trouble,
+                ready=lambda: self._trouble or _told(parts.coordinator.trouble),
                 host=config.http_host,
                 port=config.http_port,
             )
@@ -169,7 +172,7 @@ class Server:
             interceptors=(
                 ObservingInterceptor(metrics),
                 StatusInterceptor(),
-                AuthInterceptor(parts.authenticator),
+                AuthInterceptor(parts.authenticator, limits=self._limits),
             ),
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.calls,
@@ -235,6 +238,14 @@ async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> N
             await asyncio.wait([draining])
         elif draining.exception() is not None:
             await draining
+
+
+def _told(trouble: str | None) -> str | None:
+    """Return what strangers may know of trouble: its text, which may name files, is logged."""
+    if trouble is None:
+        return None
+    _log.warning("not ready", extra={"trouble": trouble})
+    return "the server cannot store anything now; its log says why"
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

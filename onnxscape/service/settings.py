@@ -61,6 +61,9 @@ SETTINGS: Mapping[str, Setting] = {
         "Port of /healthz, /readyz and /metrics; 0 for a free one. None of them without.",
     ),
     "http_host": Setting(_SERVER, text, "Address of these."),
+    "http_insecure": Setting(
+        _SERVER, switch, "Answer HTTP to other machines too, without authentication."
+    ),
     "data_dir": Setting(_SERVER, place, "Folder of jobs, blobs and surfaces."),
     "log_format": Setting(_SERVER, choice("text", "json"), "Form of the log: text or json."),
     "log_level": Setting(
@@ -100,6 +103,7 @@ SETTINGS: Mapping[str, Setting] = {
     "reading_memory": Setting(_LIMITS, size, "Memory for reading a model or data."),
     "readers": Setting(_LIMITS, integer(1), "Models or data read at once."),
     "calls": Setting(_LIMITS, integer(1), "Calls under way at once."),
+    "calls_per_user": Setting(_LIMITS, integer(1), "Those of a single user."),
     "free_kept": Setting(
         _LIMITS, size, "Bytes of the disk that uploads and large surfaces leave free."
     ),

@@ -121,7 +121,7 @@ async def test_an_open_stream_ends_when_its_token_is_revoked(tmp_path):
 
 
 def quick(made):
-    return lambda authenticator: made(authenticator, again=0.05)
+    return lambda authenticator, **named: made(authenticator, again=0.05, **named)
 
 
 @run
@@ -151,6 +151,7 @@ async def test_health_and_reflection_are_open_and_methods_that_are_none_unknown(
         ({"host": "example.org"}, "open to others"),
         ({"host": "localhost.example.org"}, "open to others"),
         ({"host": "0.0.0.0", "auth": "token"}, "overheard"),  # noqa: S104 - is refused
+        ({"http_host": "0.0.0.0", "http_port": 0}, "--http-insecure"),  # noqa: S104 - likewise
         ({"auth": "mtls"}, "--client-ca"),
         ({"tls_cert": "a"}, "together"),
         ({"client_ca": "a"}, "--tls-cert"),
@@ -168,6 +169,8 @@ def test_a_server_for_its_own_machine_needs_no_authentication(tmp_path, host):
 
 
 def test_insecure_servers_are_those_that_say_so(tmp_path):
+    Server(ServerConfig(data_dir=tmp_path, http_host="::", http_port=0, http_insecure=True))
+    Server(ServerConfig(data_dir=tmp_path, http_host="::"))  # not used
     Server(ServerConfig(data_dir=tmp_path, host="10.0.0.1", insecure=True))
 
 
@@ -268,3 +271,18 @@ def test_certificates_that_are_none_are_told(tmp_path, certificates):
                 pass
 
     test()
+
+
+@run
+async def test_monitors_learn_that_there_is_trouble_but_not_its_text(tmp_path):
+    async with whole(tmp_path, http_port=0) as served:
+        trouble = mock.PropertyMock(return_value="cannot write /secret")
+        with mock.patch("onnxscape.jobs.coordinator.Coordinator.trouble", trouble):
+            host, _, port = served.server.http_address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+    assert b" 503 " in answer
+    assert b"cannot store" in answer
+    assert b"secret" not in answer

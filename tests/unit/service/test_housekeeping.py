@@ -125,12 +125,13 @@ def test_a_job_of_somebody_else_keeps_the_bytes_but_not_who_has_them(house):
     assert house.folder.has(name)
 
 
-def test_trouble_with_the_disk_does_not_end_the_cleaning():
+@pytest.mark.parametrize("error", [StorageError("no luck"), OSError("no luck"), KeyError("a")])
+def test_no_trouble_ends_the_cleaning(error, caplog):
     done = []
 
     def clean():
         done.append(1)
-        raise StorageError("no luck")
+        raise error
 
     async def test():
         task = asyncio.create_task(keep_house(clean, every=0.0))
@@ -139,3 +140,4 @@ def test_trouble_with_the_disk_does_not_end_the_cleaning():
         task.cancel()
 
     asyncio.run(test())
+    assert "collecting blobs failed" in caplog.text

@@ -13,6 +13,7 @@ EXAMPLES = {
     "port_file": ("a/b", Path("a/b")),
     "http_port": ("9090", 9090),
     "http_host": ("::1", "::1"),
+    "http_insecure": ("true", True),
     "data_dir": ("/srv/x", Path("/srv/x")),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
