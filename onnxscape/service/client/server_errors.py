@@ -33,6 +33,9 @@ _Code = grpc.StatusCode
 _PASSING = frozenset({_Code.UNAVAILABLE, _Code.ABORTED, _Code.DEADLINE_EXCEEDED})
 """What another try may mend."""
 
+_TOO_LATE = "Internal error from Core"
+"""gRPC's own words, with no status of the server."""
+
 _SERVERS_OWN = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE, _Code.UNKNOWN})
 """Trouble of the server: an error's class would say that it happened here."""
 
@@ -103,7 +106,9 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
         delay = retry.retry_delay
         seconds: float = delay.seconds + delay.nanos / 1e9
         return max(0.0, seconds)
-    return 0.0 if error.code() in _PASSING else None
+    # A piece was written after the server had ended the call: how, gRPC does not tell then.
+    too_late = error.code() is _Code.INTERNAL and _TOO_LATE in (error.details() or "")
+    return 0.0 if too_late or error.code() in _PASSING else None
 
 
 def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
