@@ -689,8 +689,9 @@ def test_estimates_count_what_comes_before(site, in_loop):
 
             one = 1.01  # the center is no point of this grid, and is one more
             assert estimate(urgent) == pytest.approx(one * (30 + 20))
-            assert estimate(first) == pytest.approx(one * (30 + 100 + 20))
-            assert estimate(second) == pytest.approx(one * (30 + 100 + 50 + 20))
+            # What is shorter does not wait for what was there before.
+            assert estimate(first) == pytest.approx(one * (30 + 50 + 100 + 20))
+            assert estimate(second) == pytest.approx(one * (30 + 50 + 20))
             assert estimate(other) == pytest.approx(one * (20 + 10))
             await coordinator.cancel(first)
             assert estimate(second) == pytest.approx(one * (30 + 50 + 20))
