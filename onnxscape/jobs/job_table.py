@@ -229,16 +229,6 @@ class JobTable:
         query = "SELECT count(*) FROM jobs WHERE user = ?"
         return int(self._database.rows(query, (user,))[0][0])
 
-    def ended_before(self, moment: float, limit: int = 100) -> list[Job]:
-        """Return jobs that ended before a moment, the oldest first.
-
-        Args:
-            moment: Unix seconds.
-            limit: How many at most.
-        """
-        query = JOBS + "WHERE ended < ? ORDER BY number LIMIT ?"
-        return [job_of(row) for row in self._database.rows(query, (moment, limit))]
-
     def counts_by_state(self) -> dict[JobState, int]:
         """Return how many jobs are in each state; states without any are 0."""
         rows = self._database.rows("SELECT state, count(*) FROM jobs GROUP BY state")

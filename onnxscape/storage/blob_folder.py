@@ -191,18 +191,6 @@ class BlobFolder:
             except FileNotFoundError:
                 return 0
 
-    def pending(self, user: str) -> int:
-        """Return what the unfinished uploads of a user take.
-
-        Args:
-            user: Who.
-
-        Returns:
-            Bytes; an upload under way counts in its full size.
-        """
-        with self._lock, disk_errors("look for uploads"):
-            return sum(self._pending(self._part(user, "", 0).parent).values())
-
     def add(self, path: Path) -> tuple[str, int]:
         """Copy a file of the server's own into the folder.
 

@@ -170,8 +170,6 @@ def test_what_happens_to_a_job_is_timed_and_numbered(store):
     with pytest.raises(TransitionError, match="failed"):
         store.move(job.id, JobEvent.CANCEL, now=130.0)
     assert store.job(job.id) == job
-    assert [job.id for job in store.ended_before(121.0)] == [job.id]
-    assert store.ended_before(120.0) == []
 
 
 def test_the_first_plan_stays_and_warnings_are_told_once(store):

@@ -40,6 +40,27 @@ def test_every_error_class_has_its_code():
     assert set(CODES) == subclasses(errors.OnnxscapeError)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [  # as the comments of the .proto files promise
+        (errors.UsageError, Code.INVALID_ARGUMENT),
+        (errors.GridError, Code.INVALID_ARGUMENT),
+        (errors.DataError, Code.INVALID_ARGUMENT),
+        (errors.ModelFileError, Code.INVALID_ARGUMENT),
+        (errors.RequestIdConflictError, Code.ALREADY_EXISTS),
+        (errors.ServerBusyError, Code.RESOURCE_EXHAUSTED),
+        (errors.DiskFullError, Code.RESOURCE_EXHAUSTED),
+        (errors.StorageError, Code.UNAVAILABLE),
+    ],
+)
+def test_errors_have_the_codes_that_the_contract_promises(kind, code):
+    assert status_error(kind("what went wrong")).code is code
+
+
+def test_no_error_is_told_as_one_that_is_not_known():
+    assert not {Code.UNKNOWN, Code.OK, Code.UNIMPLEMENTED} & set(CODES.values())
+
+
 def test_every_state_has_its_number():
     assert set(STATES) == set(JobState)
     numbers = set(jobs_pb2.JobState.values()) - {jobs_pb2.JOB_STATE_UNSPECIFIED}

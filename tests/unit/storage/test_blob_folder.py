@@ -194,14 +194,6 @@ def test_a_stream_whose_blob_another_one_spoilt_is_told(folder):
     assert folder.path(NAME).read_bytes() == BYTES
 
 
-def test_unfinished_uploads_count_what_they_hold_and_those_under_way_what_they_will(folder):
-    with folder.open_upload("ann", NAME, SIZE) as upload:
-        upload.write(0, BYTES[:100])
-        assert folder.pending("ann") == SIZE
-    assert folder.pending("ann") == 100
-    assert folder.pending("bob") == 0
-
-
 def test_an_upload_without_room_is_refused(folder):
     other = "0" * 64
     with folder.open_upload("ann", other, 700, room=lambda: 1000) as upload:
