@@ -6,9 +6,11 @@ of the server before and after.
 
     python benchmarks/service_load.py
 
-Each client orders a small landscape of its own seed, asks for it, watches it for some seconds,
-reads its surface, rests for a second, and begins anew. A refusal with RESOURCE_EXHAUSTED is an
-answer: the client waits as long as it is told to.
+Each client orders a small landscape of its own seed, asks for it ten times, watches it for
+some seconds, reads its surface, and begins anew; between two calls it rests for `--pause`
+seconds on average (0: as many calls as the machine bears, which measures the queue before the
+server). A refusal with RESOURCE_EXHAUSTED is an answer: the client waits as long as it is told
+to.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Load:
         seconds: Method to what each call took.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, end: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, end: float, pause: float) -> None:
+        self.pause = pause
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.answers: Counter[str] = Counter()
         self.seconds: dict[str, list[float]] = {}
@@ -68,6 +71,7 @@ class Load:
         Returns:
             The answer; None for an error.
         """
+        await asyncio.sleep(random.uniform(0, 2 * self.pause))  # noqa: S311 - no secret
         begin = time.perf_counter()
         try:
             answer = await getattr(self.jobs, method)(request, timeout=60)
@@ -140,7 +144,7 @@ async def run(port: int, options: argparse.Namespace, pid: int) -> dict[str, Any
     """
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         model = await register(channel)
-        load = Load(channel, time.monotonic() + options.seconds)
+        load = Load(channel, time.monotonic() + options.seconds, options.pause)
         big = await big_job(load, model)
         before = memory(pid)
         # Each of these is on a connection of its own, whose window it fills and never empties.
@@ -168,6 +172,7 @@ async def run(port: int, options: argparse.Namespace, pid: int) -> dict[str, Any
     return {
         "answers": dict(sorted(load.answers.items())),
         "watched_to_the_end": load.finished,
+        "calls_per_second": rounded(sum(load.answers.values()) / options.seconds),
         "get_job_ms": {
             f"p{q}": rounded(1e3 * float(np.percentile(got, q))) for q in (50, 90, 99, 100)
         },
@@ -231,6 +236,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--stalled", type=int, default=50, help="watchers that never read")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two calls")
     parser.add_argument("--unfinished", type=int, default=60, help="jobs the server takes")
     add_out_option(parser, "service_load")
     options = parser.parse_args()
@@ -270,6 +276,7 @@ def main() -> None:
         "clients": options.clients,
         "stalled": options.stalled,
         "seconds": options.seconds,
+        "pause": options.pause,
         "unfinished": options.unfinished,
         "alive": alive,
         "exit_status": status,
