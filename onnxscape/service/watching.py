@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 BATCH = 500
 """Most points that are told at once, and held for one watcher."""
 
+PAUSE_SECONDS = 0.2
+"""Between two looks of a watcher: points that come meanwhile are told together. Without it,
+every point of a job would wake everybody who watches it."""
+
 BACK_SECONDS = 2.0
 """When to try again while the server restarts."""
 
@@ -167,7 +171,9 @@ class Watch:
                 continue
             if job.state in FINISHED:
                 return
-            if not await self._wait():
+            if await self._wait():
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
                 yield WatchJobResponse(heartbeat=Heartbeat())
 
     def _told_of(self, job: Job, points: Sequence[StoredPoint]) -> Generator[WatchJobResponse]:
