@@ -36,6 +36,10 @@ FINISHED = frozenset(
 )
 
 
+class ServerDeadError(Exception):
+    """The server has died while something was expected of it."""
+
+
 class ServerProcess:
     """A server on one folder; may be killed and started again.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from server_process import ROOT, ServerProcess, Watcher
+from server_process import ROOT, ServerDeadError, ServerProcess, Watcher
 
 import onnxscape as ox
 from onnxscape.v1 import blobs_pb2, jobs_pb2
@@ -68,7 +68,8 @@ def check(server: ServerProcess, watcher: Watcher, expected: np.ndarray) -> None
     """Assert that a job has come to its end as if nothing had happened."""
     with server.ask() as asker:
         while not watcher.attach(asker):
-            assert not server.dead, server.log.read_text()
+            if server.dead:
+                raise ServerDeadError(server.log.read_text())
         assert watcher.job is not None
         assert watcher.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, watcher.job
         assert watcher.job.point_count == STEPS * STEPS
@@ -138,24 +139,28 @@ def test_kills_at_random_lose_nothing(tmp_path, expected):
     rounds = int(os.environ.get("ONNXSCAPE_CRASH_ROUNDS", "50"))
     try:
         server.start()
-        name = order(server, "round 0")
-        watcher, number = Watcher(name), 0
+        number = 0
+        watcher: Watcher | None = Watcher(order(server, "round 0"))
         for _ in range(rounds):
             killer = threading.Timer(draw.uniform(0.0, 1.2), _strike, [server, draw.random()])
             killer.start()
-            with suppress(grpc.RpcError), server.ask() as asker:
-                while not server.dead and killer.is_alive():
+            with suppress(grpc.RpcError, ServerDeadError), server.ask() as asker:
+                while not server.dead and killer.is_alive() and watcher is not None:
                     if watcher.attach(asker):
                         check(server, watcher, expected)
-                        number += 1
-                        # Equal numbers of another order: what is shared would not be computed.
-                        request = f"round {number}"
-                        asker.jobs.DeleteJob(jobs_pb2.DeleteJobRequest(name=watcher.name))
-                        watcher = Watcher(order(server, request))
+                        # Nothing is acknowledged until the next order is answered, and equal
+                        # numbers are of another order: what is shared would not be computed.
+                        request = jobs_pb2.DeleteJobRequest(name=watcher.name)
+                        number, watcher = number + 1, None
+                        asker.jobs.DeleteJob(request)
+                        watcher = Watcher(order(server, f"round {number}"))
             killer.join()
             if server.dead:
                 server.start()
-                assert order(server, f"round {number}") == watcher.name
+            name = order(server, f"round {number}")
+            if watcher is None:
+                watcher = Watcher(name)
+            assert name == watcher.name, "an acknowledged job was lost"
         check(server, watcher, expected)
         assert number > 0, "no job came to its end between the kills"
     finally:
