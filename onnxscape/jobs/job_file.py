@@ -113,7 +113,7 @@ def job_of(row: Sequence[Any]) -> Job:
     return Job(
         id=identifier,
         user=user,
-        order=Order.from_json(order),
+        order=_order(order),
         display_name=display_name,
         priority=priority,
         state=JobState(state),
@@ -135,6 +135,12 @@ def job_of(row: Sequence[Any]) -> Job:
         device_seconds=device_seconds,
         number=number,
     )
+
+
+@functools.lru_cache(maxsize=512)
+def _order(text: str) -> Order:
+    """Return an order from its JSON: it never changes, and its job is looked at often."""
+    return Order.from_json(text)
 
 
 @functools.cache

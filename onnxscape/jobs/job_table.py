@@ -29,6 +29,10 @@ _EQUAL = (
     "WHERE user = ? AND digest = ? AND state NOT IN (?, ?, ?) ORDER BY number DESC LIMIT 1"
 )
 
+_ACTIVE = (
+    "SELECT count(*), total(seconds * max(total - done - failed, 0) / max(total, 1)) FROM jobs"
+)
+
 _REQUEST = "SELECT job, digest FROM requests WHERE user = ? AND request_id = ?"
 
 
@@ -210,15 +214,20 @@ class JobTable:
         query = f"{JOBS}WHERE state NOT IN ({marks}) ORDER BY number"
         return [job_of(row) for row in self._database.rows(query, _ENDED)]
 
-    def active_count(self, user: str) -> int:
-        """Return how many jobs of a user have not ended.
+    def active(self, user: str) -> tuple[int, float]:
+        """Return how much of a user's jobs is still to come.
 
         Args:
             user: Whose.
+
+        Returns:
+            How many have not ended; and the device-seconds that the points they lack were
+            expected to take.
         """
         marks = ", ".join("?" * len(_ENDED))
-        query = f"SELECT count(*) FROM jobs WHERE user = ? AND state NOT IN ({marks})"  # noqa: S608
-        return int(self._database.rows(query, (user, *_ENDED))[0][0])
+        query = f"{_ACTIVE} WHERE user = ? AND state NOT IN ({marks})"
+        count, seconds = self._database.rows(query, (user, *_ENDED))[0]
+        return int(count), float(seconds)
 
     def kept_count(self, user: str) -> int:
         """Return how many jobs of a user there are, ended or not.

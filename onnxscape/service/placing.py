@@ -227,21 +227,15 @@ class Placing:
         refuse_excess(user, estimate, load, self._config)
 
     def _load(self, user: str) -> Load:
-        active = self._store.jobs(user, states=ACTIVE, limit=10_000)
+        active, awaited = self._store.active(user)
         counts = self._store.counts_by_state()
         return Load(
-            active=len(active),
+            active=active,
             kept=self._store.kept_count(user),
             used_seconds=self._store.usage_since(user, time.time() - DAY),
-            awaited_seconds=sum(_awaited(job) for job in active),
+            awaited_seconds=awaited,
             server=sum(counts.get(state, 0) for state in ACTIVE),
         )
-
-
-def _awaited(job: Job) -> float:
-    """Return what the points that a job still lacks are expected to take."""
-    missing = max(job.total - job.done - job.failed, 0)
-    return job.estimate.device_seconds * missing / max(job.total, 1)
 
 
 def _proposal(

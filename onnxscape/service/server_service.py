@@ -90,7 +90,7 @@ class ServerServicer(server_pb2_grpc.ServerServiceServicer):
         return server_pb2.Quota(
             user=user,
             active_jobs_limit=quota.jobs,
-            active_jobs=self._store.active_count(user),
+            active_jobs=self._store.active(user)[0],
             watchers_limit=quota.watchers,
             watchers=self._watchers(user),
             blob_bytes_limit=quota.blob_bytes,

@@ -155,7 +155,7 @@ def test_jobs_are_listed_from_the_newest_page_by_page(store):
     assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
     cancelled = store.jobs("ann", states={JobState.CANCELLED}, limit=9, after=None)
     assert [job.id for job in cancelled] == [ids[1]]
-    assert store.active_count("ann") == 4
+    assert store.active("ann")[0] == 4
     assert [job.user for job in store.unfinished()] == ["ann"] * 4 + ["bob"]
     assert store.counts_by_state()[JobState.QUEUED] == 5
 
@@ -345,7 +345,7 @@ def test_finished_jobs_are_no_longer_active(store):
     for seed, event in enumerate((JobEvent.CANCEL, JobEvent.ERROR)):
         job, _ = make(store, order=other(seed))
         assert store.move(job.id, event, now=1.0).state in FINISHED
-    assert store.active_count("ann") == 0
+    assert store.active("ann") == (0, 0.0)
     assert store.unfinished() == []
 
 

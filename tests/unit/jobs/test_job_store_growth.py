@@ -81,7 +81,7 @@ def test_no_call_for_a_job_looks_at_all_jobs_or_all_points(store):
         lambda: store.jobs("ann", states={JobState.QUEUED}, limit=2, after=2),
         lambda: store.find_request("ann", "request 1"),
         lambda: store.find_equal("ann", job.order.digest()),
-        lambda: store.active_count("ann"),
+        lambda: store.active("ann"),
         lambda: store.charge("ann", job.id, 1.0, 1.0),
         lambda: store.usage_since("ann", 0.0),
         lambda: store.delete_job(job.id),

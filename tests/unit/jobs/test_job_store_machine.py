@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -334,7 +335,10 @@ class JobStoreMachine(RuleBasedStateMachine):
             listed = self.store.jobs(user, limit=100)
             assert [job.id for job in listed] == own[::-1]
             active = [i for i in own if not self.known[i].ended]
-            assert self.store.active_count(user) == len(active)
+            jobs = [self.store.job(i) for i in active]
+            lacking = [(j, max(j.total - j.done - j.failed, 0) / max(j.total, 1)) for j in jobs]
+            seconds = sum(j.estimate.device_seconds * share for j, share in lacking)
+            assert self.store.active(user) == (len(active), pytest.approx(seconds))
             assert self.store.usage_since(user, 0.0) == self.usage[user]
         unfinished = [i for i, known in self.known.items() if not known.ended]
         assert [job.id for job in self.store.unfinished()] == unfinished
