@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnxscape.service.config import ServerConfig
-from onnxscape.service.logs import configure
+from onnxscape.service.monitoring.logs import configure
 from onnxscape.service.server import run_server
-from onnxscape.service.settings import PREFIX, SETTINGS, load_config
+from onnxscape.service.settings.config import ServerConfig
+from onnxscape.service.settings.loading import PREFIX, SETTINGS, load_config
 from onnxscape_cli.sections import SectionedCommand, section
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from onnxscape.errors import UsageError
-from onnxscape.service.catalog_tables import SCHEMA
+from onnxscape.service.access.tokens import TokenStore
+from onnxscape.service.catalog.tables import SCHEMA
 from onnxscape.service.data_folder import make_folder
-from onnxscape.service.settings import load_config
-from onnxscape.service.tokens import TokenStore
+from onnxscape.service.settings.loading import load_config
 from onnxscape.storage.database import Database
 
 if TYPE_CHECKING:

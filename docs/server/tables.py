@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxscape.service.config import ServerConfig
-from onnxscape.service.metrics import Reading, ServerMetrics
-from onnxscape.service.setting_values import size
-from onnxscape.service.settings import SETTINGS
+from onnxscape.service.monitoring.metrics import Reading, ServerMetrics
+from onnxscape.service.settings.config import ServerConfig
+from onnxscape.service.settings.loading import SETTINGS
+from onnxscape.service.settings.values import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,21 +15,21 @@ from onnxscape.jobs.job_store import JobStore
 from onnxscape.jobs.local_workers import LocalExecutor
 from onnxscape.jobs.scheduler import SchedulerConfig
 from onnxscape.jobs.validation import ValidationLimits, Validator
-from onnxscape.service.auth import (
+from onnxscape.service.access.authentication import (
     CertificateAuthenticator,
     LocalAuthenticator,
     TokenAuthenticator,
 )
-from onnxscape.service.blob_service import BlobServicer
-from onnxscape.service.catalog_service import CatalogServicer
-from onnxscape.service.catalog_store import CatalogStore
-from onnxscape.service.catalog_tables import SCHEMA
-from onnxscape.service.housekeeping import collect
-from onnxscape.service.job_service import JobServicer
-from onnxscape.service.metrics import Reading
+from onnxscape.service.access.tokens import TokenStore
+from onnxscape.service.catalog.blob_service import BlobServicer
+from onnxscape.service.catalog.catalog_service import CatalogServicer
+from onnxscape.service.catalog.housekeeping import collect
+from onnxscape.service.catalog.store import CatalogStore
+from onnxscape.service.catalog.tables import SCHEMA
+from onnxscape.service.jobs.job_service import JobServicer
+from onnxscape.service.monitoring.metrics import Reading
 from onnxscape.service.server_service import ServerServicer
-from onnxscape.service.slots import device_messages, kinds_of, slots_of
-from onnxscape.service.tokens import TokenStore
+from onnxscape.service.settings.slots import device_messages, kinds_of, slots_of
 from onnxscape.storage.blob_folder import BlobFolder
 from onnxscape.storage.database import Database
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onnxscape.jobs.executor import Slot
-    from onnxscape.service.auth import Authenticator
-    from onnxscape.service.config import ServerConfig
+    from onnxscape.service.access.authentication import Authenticator
+    from onnxscape.service.settings.config import ServerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,18 +15,18 @@ from grpc_reflection.v1alpha import reflection
 from onnxscape.errors import UsageError
 from onnxscape.files.atomic import write_atomically
 from onnxscape.files.reason import reason
-from onnxscape.service.auth import AuthInterceptor
-from onnxscape.service.call_limits import CallLimits
+from onnxscape.service.access.authentication import AuthInterceptor
+from onnxscape.service.access.call_limits import CallLimits
+from onnxscape.service.answers.status import StatusInterceptor
+from onnxscape.service.catalog.housekeeping import keep_house
+from onnxscape.service.catalog.offers import offer
 from onnxscape.service.data_folder import lock_folder
-from onnxscape.service.exposure import check_exposure, credentials_of
-from onnxscape.service.housekeeping import keep_house
-from onnxscape.service.metrics import ServerMetrics
-from onnxscape.service.observation import ObservingInterceptor
-from onnxscape.service.offers import offer
-from onnxscape.service.operations import Operations
+from onnxscape.service.monitoring.metrics import ServerMetrics
+from onnxscape.service.monitoring.observation import ObservingInterceptor
+from onnxscape.service.monitoring.operations import Operations
 from onnxscape.service.parts import Parts
 from onnxscape.service.server_service import MESSAGE_BYTES
-from onnxscape.service.status import StatusInterceptor
+from onnxscape.service.settings.exposure import check_exposure, credentials_of
 from onnxscape.v1 import blobs_pb2, catalog_pb2, jobs_pb2, server_pb2
 from onnxscape.v1 import blobs_pb2_grpc as blobs_grpc
 from onnxscape.v1 import catalog_pb2_grpc as catalog_grpc
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from onnxscape.service.config import ServerConfig
+    from onnxscape.service.settings.config import ServerConfig
 
 _log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from onnxscape.service.blob_service import LARGEST_PIECE
 from onnxscape.service.caller import current_user
+from onnxscape.service.catalog.blob_service import LARGEST_PIECE
 from onnxscape.v1 import server_pb2, server_pb2_grpc
 from onnxscape.version import __version__
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from onnxscape.jobs.job_store import JobStore
-    from onnxscape.service.catalog_store import CatalogStore
-    from onnxscape.service.config import ServerConfig
+    from onnxscape.service.catalog.store import CatalogStore
+    from onnxscape.service.settings.config import ServerConfig
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from onnxscape.service.config import ServerConfig
-from onnxscape.service.settings import PREFIX, SETTINGS, load_config
+from onnxscape.service.settings.config import ServerConfig
+from onnxscape.service.settings.loading import PREFIX, SETTINGS, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -14,9 +14,9 @@ import pytest
 from google.protobuf import descriptor_pool
 
 from onnxscape.jobs.states import TRANSITIONS
-from onnxscape.service.metrics import CONTENT_TYPE, Reading, ServerMetrics
-from onnxscape.service.settings import SETTINGS, load_config
-from onnxscape.service.status import CODES
+from onnxscape.service.answers.status import CODES
+from onnxscape.service.monitoring.metrics import CONTENT_TYPE, Reading, ServerMetrics
+from onnxscape.service.settings.loading import SETTINGS, load_config
 from onnxscape.v1 import blobs_pb2, catalog_pb2, jobs_pb2, server_pb2
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,9 @@ from onnxscape.core.spec import EvalSpec
 from onnxscape.evaluation.schedule import make_schedule
 from onnxscape.jobs.coordinator import Coordinator, CoordinatorConfig
 from onnxscape.jobs.job_store import JobStore
+from onnxscape.service.answers.status import StatusInterceptor
 from onnxscape.service.caller import CALLER, Caller
-from onnxscape.service.catalog_records import (
+from onnxscape.service.catalog.records import (
     EVERYBODY,
     ArrayEntry,
     DataSetRecord,
@@ -30,11 +31,10 @@ from onnxscape.service.catalog_records import (
     data_set_id,
     model_id,
 )
-from onnxscape.service.catalog_store import CatalogStore
-from onnxscape.service.catalog_tables import SCHEMA
-from onnxscape.service.config import ServerConfig
-from onnxscape.service.job_service import JobServicer
-from onnxscape.service.status import StatusInterceptor
+from onnxscape.service.catalog.store import CatalogStore
+from onnxscape.service.catalog.tables import SCHEMA
+from onnxscape.service.jobs.job_service import JobServicer
+from onnxscape.service.settings.config import ServerConfig
 from onnxscape.storage.blob_folder import BlobFolder
 from onnxscape.storage.database import Database
 from onnxscape.v1 import blobs_pb2, jobs_pb2, jobs_pb2_grpc

@@ -11,9 +11,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from whole_server import Client, bearer, digest_of, refused, run, whole
 
 from onnxscape.errors import UsageError
-from onnxscape.service.auth import AuthInterceptor
-from onnxscape.service.config import ServerConfig
+from onnxscape.service.access.authentication import AuthInterceptor
 from onnxscape.service.server import Server
+from onnxscape.service.settings.config import ServerConfig
 from onnxscape.v1 import blobs_pb2, server_pb2
 
 Code = grpc.StatusCode

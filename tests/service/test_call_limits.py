@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from whole_server import Client, bearer, channel, digest_of, refused, run, whole
 
-from onnxscape.service.call_limits import CallLimits
+from onnxscape.service.access.call_limits import CallLimits
 from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
 
 Code = grpc.StatusCode

@@ -6,7 +6,7 @@ from whole_server import digest_of, refused, run, whole
 
 from onnxscape.jobs.order import DataRef, Order
 from onnxscape.jobs.records import Estimate
-from onnxscape.service.catalog_records import EVERYBODY
+from onnxscape.service.catalog.records import EVERYBODY
 from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
 from onnxscape.version import __version__
 
@@ -328,7 +328,7 @@ async def test_one_user_does_not_keep_the_reader_busy_for_the_others(tmp_path):
 @run
 async def test_entries_of_a_user_have_an_end(tmp_path):
     async with whole(tmp_path) as served:
-        module = "onnxscape.service.catalog_service.MOST_ENTRIES"
+        module = "onnxscape.service.catalog.catalog_service.MOST_ENTRIES"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, 2)
             await model_of(served.ann, b"1")

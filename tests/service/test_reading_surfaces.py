@@ -15,8 +15,8 @@ from fake_executor import FakeExecutor, Hold
 from jobs_server import refused, run, served, spec_message
 
 from onnxscape.core.grid import Point
-from onnxscape.service import job_service, surface_messages
-from onnxscape.service.surface_messages import PIECE_BYTES, PIECE_VALUES
+from onnxscape.service.jobs import job_service, surface_messages
+from onnxscape.service.jobs.surface_messages import PIECE_BYTES, PIECE_VALUES
 from onnxscape.storage import load_landscape
 from onnxscape.v1 import jobs_pb2
 

@@ -18,10 +18,10 @@ from grpc_status import rpc_status
 from onnxscape.errors import ModelFileError
 from onnxscape.jobs.check_queue import CheckQueue
 from onnxscape.jobs.executor import Counters
-from onnxscape.service.catalog_tables import SCHEMA
-from onnxscape.service.config import ServerConfig
+from onnxscape.service.access.tokens import TokenStore
+from onnxscape.service.catalog.tables import SCHEMA
 from onnxscape.service.server import Server
-from onnxscape.service.tokens import TokenStore
+from onnxscape.service.settings.config import ServerConfig
 from onnxscape.storage.database import Database
 from onnxscape.v1 import (
     blobs_pb2,

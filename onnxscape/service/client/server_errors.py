@@ -19,7 +19,7 @@ from onnxscape.errors import (
     ServerUnreachableError,
     UsageError,
 )
-from onnxscape.service.rich_errors import DOMAIN
+from onnxscape.service.answers.rich_errors import DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -336,7 +336,9 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert [job.id for job in listed] == own[::-1]
             active = [i for i in own if not self.known[i].ended]
             jobs = [self.store.job(i) for i in active]
-            lacking = [(j, max(j.total - j.done - j.failed, 0) / max(j.total, 1)) for j in jobs]
+            lacking = [
+                (j, max(j.total - j.done - j.failed, 0) / max(j.total, 1)) for j in jobs
+            ]
             seconds = sum(j.estimate.device_seconds * share for j, share in lacking)
             assert self.store.active(user) == (len(active), pytest.approx(seconds))
             assert self.store.usage_since(user, 0.0) == self.usage[user]

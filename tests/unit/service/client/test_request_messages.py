@@ -18,8 +18,8 @@ from onnxscape.evaluation.request import EvalRequest
 from onnxscape.jobs.job_inputs import request_of
 from onnxscape.jobs.order import DataRef
 from onnxscape.service.client.request_messages import Offered, pack
-from onnxscape.service.order_checks import OrderLimits, refuse_violations
-from onnxscape.service.order_messages import order_of
+from onnxscape.service.orders.checks import OrderLimits, refuse_violations
+from onnxscape.service.orders.messages import order_of
 from onnxscape.v1 import jobs_pb2
 
 GRID = Grid(Axis(-0.5, 1.0, 4), Axis(-1.0, 2.0, 3))

@@ -1,0 +1,1 @@
+"""Blobs, models and data sets: uploaded, named, kept."""

@@ -1,0 +1,1 @@
+"""Jobs and surfaces as callers see them."""

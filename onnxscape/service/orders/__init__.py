@@ -1,0 +1,1 @@
+"""Orders: checked, understood, admitted, made jobs of."""

@@ -1,0 +1,1 @@
+"""The configuration of a server: where it comes from, what it allows."""

@@ -1,0 +1,59 @@
+"""The catalog keeps audits apart from what it lists, and none that no message can hold."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from onnxscape.service.catalog.records import LARGEST_AUDIT, ModelRecord
+from onnxscape.service.catalog.store import CatalogStore
+from onnxscape.service.catalog.tables import SCHEMA
+from onnxscape.storage.database import Database
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    with Database.open(tmp_path / "catalog.sqlite", SCHEMA) as database:
+        yield CatalogStore(database)
+
+
+def model(number):
+    sha256 = f"{number:064x}"
+    return ModelRecord(
+        id=sha256, user="ann", display_name="a name", sha256=sha256, size=1, created=0.0,
+        parameters=1, moved=1, version="1",
+    )  # fmt: skip
+
+
+def test_lists_do_not_read_the_audits(catalog):
+    for number in range(10):
+        catalog.put_model(model(number), audit="x" * (1 << 20))
+    tracemalloc.start()
+    try:
+        assert len(catalog.models("ann", limit=100)) == 10
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert catalog.audit("ann", model(3).id) == "x" * (1 << 20)
+
+
+def test_an_audit_that_no_message_holds_is_not_kept(catalog):
+    first, second = model(1), model(2)
+    catalog.put_model(first, audit="x" * LARGEST_AUDIT)
+    catalog.put_model(second, audit="x" * (LARGEST_AUDIT + 1))
+    assert len(catalog.audit("ann", first.id)) == LARGEST_AUDIT
+    assert catalog.audit("ann", second.id) is None
+    assert catalog.own_model("ann", second.id) is not None
+    assert catalog.audit("bob", first.id) is None
+
+
+def test_a_new_name_leaves_the_audit_and_another_version_has_none(catalog):
+    kept = catalog.put_model(model(1), audit="{}")
+    assert catalog.rename_model("ann", kept.id, "", version="1") == kept
+    renamed = catalog.rename_model("ann", kept.id, "other", version="1")
+    assert renamed.display_name == "other"
+    assert catalog.audit("ann", kept.id) == "{}"
+    assert catalog.rename_model("ann", kept.id, "newer", version="2") is None
+    assert catalog.rename_model("bob", kept.id, "his", version="1") is None
+    assert catalog.own_model("ann", kept.id) == renamed
