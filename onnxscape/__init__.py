@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnxscape.graph.audit import Audit, inspect
     from onnxscape.service.client.async_client import AsyncClient
     from onnxscape.service.client.client import Client
+    from onnxscape.service.client.watching import JobChanged, PointsDone
     from onnxscape.version import __version__
 
 __all__ = [
@@ -34,9 +35,11 @@ __all__ = [
     "EvalSpec",
     "EvaluationInterrupted",
     "Grid",
+    "JobChanged",
     "Landscape",
     "OnnxscapeError",
     "Plan",
+    "PointsDone",
     "__version__",
     "errors",
     "evaluate",
@@ -52,9 +55,11 @@ _MODULES = {
     "EvalSpec": "core.spec",
     "EvaluationInterrupted": "evaluation.report",
     "Grid": "core.grid",
+    "JobChanged": "service.client.watching",
     "Landscape": "core.landscape",
     "OnnxscapeError": "errors",
     "Plan": "core.plan",
+    "PointsDone": "service.client.watching",
     "__version__": "version",
     "evaluate": "evaluation.api",
     "inspect": "graph.audit",

@@ -149,7 +149,7 @@ def _run_there(
         run_remotely,
     )
 
-    with server.client() as client:
+    with server.client(terminal.note) as client:
         where = str(client.address)
         try:
             remote = run_remotely(

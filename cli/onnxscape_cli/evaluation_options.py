@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from onnxscape.core.direction import MAX_SEED, Ignore
+from onnxscape.core.execution import STRATEGY_NAMES
 from onnxscape.core.loss import LABELS_OF
 from onnxscape.core.normalization import Normalization
 from onnxscape.errors import UsageError
 from onnxscape.evaluation.arguments import make_grid
 from onnxscape.evaluation.request import EvalRequest
-from onnxscape.runtime.strategies import STRATEGIES
 from onnxscape_cli.fewer_options import fewer_options
 from onnxscape_cli.model_options import model_options
 from onnxscape_cli.sections import section
@@ -179,8 +179,8 @@ _OPTIONS = (
     _run(
         "--strategy",
         metavar="NAME",
-        type=click.Choice(list(STRATEGIES)),
-        help=f"How weights are fed: {', '.join(STRATEGIES)}.",
+        type=click.Choice(STRATEGY_NAMES),
+        help=f"How weights are fed: {', '.join(STRATEGY_NAMES)}.",
     ),
 )
 

@@ -102,6 +102,7 @@ def _quota(quota: Mapping[str, float]) -> list[str]:
     texts = []
     for name, unit in (
         ("active_jobs", ""),
+        ("kept_jobs", ""),
         ("watchers", ""),
         ("blob_bytes", "bytes"),
         ("device_time", "seconds"),

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnxscape.evaluation.report import Report, evaluated_points
 from onnxscape.jobs.states import JobState
-from onnxscape.storage import save_without_loss
 from onnxscape_cli.evaluation_options import (
     evaluation_options,
     make_request,
@@ -21,7 +19,6 @@ from onnxscape_cli.exit_status import DONE
 from onnxscape_cli.job_texts import job_text, job_values, server_text, server_values, table
 from onnxscape_cli.sections import SectionedCommand, section
 from onnxscape_cli.server_options import need_server, server_options
-from onnxscape_cli.summary import draw, print_json, summarize
 from onnxscape_cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -76,7 +73,7 @@ def submit_command(
     warn_of_ignored_options(terminal)
     try:
         with (
-            server.client() as client,
+            server.client(terminal.note) as client,
             tempfile.TemporaryDirectory(prefix="onnxscape-") as folder,
         ):
             parcel = client.pack(request, Path(folder), terminal)
@@ -162,10 +159,10 @@ def watch_command(job_id: str, *, quiet: bool, **options: Any) -> int:
     terminal = Terminal(quiet=quiet, to_stderr=False)
     following = Following(terminal)
     try:
-        with need_server(options).client() as client:
+        with need_server(options).client(terminal.note) as client:
             job = client.job(job_id)
             following.changed(job.info)
-            for event in job.watch(told=terminal.note):
+            for event in job.watch():
                 following.take(event)
             following.finish()
             info = job.refresh()
@@ -220,9 +217,14 @@ def fetch_command(
     **options: Any,
 ) -> int:
     """Write the surface of a job, as far as it is evaluated, and its pictures."""
+    # Imported here, not above: they load ONNX Runtime, which the other commands do not need.
+    from onnxscape.evaluation.report import Report, evaluated_points  # noqa: PLC0415
+    from onnxscape.storage import save_without_loss  # noqa: PLC0415
+    from onnxscape_cli.summary import draw, print_json, summarize  # noqa: PLC0415
+
     server = need_server(options)
     terminal = Terminal(quiet=quiet, to_stderr=as_json)
-    with server.client() as client:
+    with server.client(terminal.note) as client:
         job = client.job(job_id)
         landscape = job.landscape(partial=True)
         where = str(client.address)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from onnxscape.core.direction import Ignore
+from onnxscape.core.execution import PRECISIONS
 from onnxscape.errors import UsageError
-from onnxscape.graph.canonical import PRECISIONS
 from onnxscape_cli.sections import section
 
 if TYPE_CHECKING:

@@ -64,11 +64,21 @@ class ServerChoice:
     address: str
     arguments: dict[str, Any]
 
-    def client(self) -> Client:
-        """Return a client of it; gRPC is loaded here."""
+    def client(self, told: Callable[[str], None] | None = None) -> Client:
+        """Return a client of it; gRPC is loaded here.
+
+        Args:
+            told: Told when the server is lost and found; by default stderr is, as stdout is
+                for results.
+        """
         from onnxscape.service.client.client import Client  # noqa: PLC0415 - takes its time
 
-        return Client(self.address, **self.arguments)
+        return Client(self.address, told=told or _tell, **self.arguments)
+
+
+def _tell(text: str) -> None:
+    """Say what happens to the connection where no result is expected."""
+    click.echo(f"onnxscape: {text}", err=True)
 
 
 def server_options(command: _Command) -> _Command:

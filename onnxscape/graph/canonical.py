@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from onnxscape.core.execution import PRECISIONS
 from onnxscape.errors import ModelFileError, OnnxscapeError, UsageError
 from onnxscape.graph.passes.constants import fold_constants
 from onnxscape.graph.passes.fused import take_fused_apart
@@ -48,10 +49,6 @@ if TYPE_CHECKING:
     from onnxscape.graph.model_file import ModelFile
 
     Pass = Callable[[ir.Model, Notes], None]
-
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "native")
-"""Arithmetic of the forward pass: float32, float32 with products of 10 bits, half floats, or
-every type as it is in the file. All but the last start from the same form, in float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

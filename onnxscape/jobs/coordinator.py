@@ -101,8 +101,11 @@ class Coordinator:
             raise RuntimeError("expected a coordinator that was started: call start first")
         return self._begun
 
-    async def start(self) -> None:
+    async def start(self) -> int:
         """Start the executor, and go on with every job that is not finished.
+
+        Returns:
+            How many these are.
 
         Raises:
             StorageError: If the store cannot be read or written.
@@ -115,9 +118,11 @@ class Coordinator:
         await self._executor.start()
         self._begun = self._assembled(epoch)
         await self._read_weights()
-        for job in await call(self._store.unfinished):
+        jobs = await call(self._store.unfinished)
+        for job in jobs:
             await self._admit(job)
         self._running = asyncio.create_task(self._turns.go_on(), name="turns")
+        return len(jobs)
 
     def _assembled(self, epoch: int) -> tuple[Courses, Turns]:
         endings = Endings(
@@ -251,7 +256,8 @@ class Coordinator:
             raise UsageError(f"job {job_id} is {job.state}; cancel it before it is deleted")
         live = self._courses.live.get(job_id)
         if live is not None:
-            await live.gone.wait()  # its last chunks are being ended
+            async with self._ledger.patience(PATIENCE):
+                await live.gone.wait()  # its last chunks are being ended
         await self._ledger.call(self._store.delete_job, job_id)
         path = surface_path(self._surfaces, job_id)
         await self._ledger.call(path.unlink, missing_ok=True)

@@ -229,6 +229,19 @@ class JobTable:
         count, seconds = self._database.rows(query, (user, *_ENDED))[0]
         return int(count), float(seconds)
 
+    def ended_before(self, moment: float, limit: int = 100) -> list[Job]:
+        """Return jobs that ended before a moment, the oldest first.
+
+        Args:
+            moment: Unix seconds.
+            limit: How many at most.
+
+        Returns:
+            The jobs.
+        """
+        query = JOBS + "WHERE ended < ? ORDER BY number LIMIT ?"
+        return [job_of(row) for row in self._database.rows(query, (moment, limit))]
+
     def kept_count(self, user: str) -> int:
         """Return how many jobs of a user there are, ended or not.
 

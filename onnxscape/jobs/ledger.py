@@ -125,16 +125,36 @@ class Ledger:
         Raises:
             StorageError: If it is not free in that time.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                await lock.acquire()
-        except TimeoutError as error:
-            why = self.trouble or f"others have been writing for {seconds:g} s"
-            raise StorageError(f"cannot write now: {why}; try again later") from error
+        async with self.patience(seconds):
+            await lock.acquire()
         try:
             yield
         finally:
             lock.release()
+
+    @contextlib.asynccontextmanager
+    async def patience(self, seconds: float) -> AsyncGenerator[None]:
+        """Wait for others, unless they wait for the disk for long.
+
+        Args:
+            seconds: How long to wait.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            StorageError: If it takes longer.
+            TimeoutError: What comes from inside.
+        """
+        timer = asyncio.timeout(seconds)
+        try:
+            async with timer:
+                yield
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            why = self.trouble or f"others have been writing for {seconds:g} s"
+            raise StorageError(f"cannot write now: {why}; try again later") from error
 
     async def close(self) -> None:
         """Wait for the calls under way, and end the threads."""

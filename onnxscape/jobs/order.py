@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GPU_PRECISIONS = frozenset({"tf32", "fp16", "bf16"})
-"""Precisions of an order that the CPU does not have."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRef:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from onnxscape import errors
+from onnxscape.core.execution import GPU_PRECISIONS
 from onnxscape.errors import (
     DeviceError,
     OnnxscapeError,
@@ -22,7 +23,6 @@ from onnxscape.errors import (
 )
 from onnxscape.files.limited_child import ChildError, WaitingChild
 from onnxscape.jobs.check_queue import CheckQueue
-from onnxscape.jobs.order import GPU_PRECISIONS
 from onnxscape.jobs.order_grid import grid_of
 from onnxscape.jobs.order_kinds import spec_of, without_seed_and_grid
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from onnxscape.core.execution import GPU_PRECISIONS
 from onnxscape.errors import OnnxscapeError
 from onnxscape.evaluation.engine import start_engine
 from onnxscape.evaluation.inputs import resolve
@@ -17,7 +18,7 @@ from onnxscape.graph.audit import inspect
 from onnxscape.graph.strangers import ModelRules, check_stranger
 from onnxscape.jobs.child_answers import answered
 from onnxscape.jobs.job_inputs import request_of, without_paths
-from onnxscape.jobs.order import GPU_PRECISIONS, Order
+from onnxscape.jobs.order import Order
 from onnxscape.jobs.worker_messages import shortened
 from onnxscape.jobs.worker_place import TextObserver, WorkerPlace
 

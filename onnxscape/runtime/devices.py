@@ -65,7 +65,7 @@ class Device:
         kind: `cpu`, `cuda`, `openvino`, or `provider` for any other.
         index: Which of several.
         name: Type of the processor, e.g. `NVIDIA H100 80GB HBM3`.
-        precision: One of `onnxscape.graph.canonical.PRECISIONS`.
+        precision: One of `onnxscape.core.execution.PRECISIONS`.
         other: Name of the provider of a `provider`.
     """
 

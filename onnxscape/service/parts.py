@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -23,7 +25,7 @@ from onnxscape.service.access.authentication import (
 from onnxscape.service.access.tokens import TokenStore
 from onnxscape.service.catalog.blob_service import BlobServicer
 from onnxscape.service.catalog.catalog_service import CatalogServicer
-from onnxscape.service.catalog.housekeeping import collect
+from onnxscape.service.catalog.housekeeping import Cleaned, collect
 from onnxscape.service.catalog.store import CatalogStore
 from onnxscape.service.catalog.tables import SCHEMA
 from onnxscape.service.jobs.job_service import JobServicer
@@ -153,18 +155,22 @@ class Parts:
         await self.jobs.close()
         self.blobs.close()
 
-    def clean(self) -> int:
-        """Delete blobs that nothing needs.
+    async def clean(self) -> Cleaned:
+        """Delete jobs whose time is over, and blobs that nothing needs.
 
         Returns:
-            Bytes that have become free.
+            What went.
         """
-        return collect(
+        keep = self.config.keep_jobs
+        jobs = await self.jobs.expire(time.time() - keep) if keep else 0
+        freed = await asyncio.to_thread(
+            collect,
             self.config,
             folder=self.folder,
             catalog=self.catalog,
             needed=self.store.referenced_blobs,
         )
+        return Cleaned(jobs=jobs, blob_bytes=freed)
 
     def reading(self) -> Reading:
         """Return what the parts know now, for monitors; may be called by any thread."""

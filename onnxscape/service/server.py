@@ -12,21 +12,20 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from onnxscape.errors import UsageError
 from onnxscape.files.atomic import write_atomically
-from onnxscape.files.reason import reason
 from onnxscape.service.access.authentication import AuthInterceptor
 from onnxscape.service.access.call_limits import CallLimits
 from onnxscape.service.answers.status import StatusInterceptor
 from onnxscape.service.catalog.housekeeping import keep_house
 from onnxscape.service.catalog.offers import offer
 from onnxscape.service.data_folder import lock_folder
+from onnxscape.service.listening import listen, refuse_taken, shown
 from onnxscape.service.monitoring.metrics import ServerMetrics
 from onnxscape.service.monitoring.observation import ObservingInterceptor
 from onnxscape.service.monitoring.operations import Operations
 from onnxscape.service.parts import Parts
 from onnxscape.service.server_service import MESSAGE_BYTES
-from onnxscape.service.settings.exposure import check_exposure, credentials_of
+from onnxscape.service.settings.exposure import check_exposure
 from onnxscape.v1 import blobs_pb2, catalog_pb2, jobs_pb2, server_pb2
 from onnxscape.v1 import blobs_pb2_grpc as blobs_grpc
 from onnxscape.v1 import catalog_pb2_grpc as catalog_grpc
@@ -70,6 +69,9 @@ _OPTIONS = (
 _STOP_SECONDS = 2.0
 """For calls that are still under way at the end; streams were told before."""
 
+_LOOK_SECONDS = 0.1
+"""Between looks at what is still under way."""
+
 
 class Server:
     """One server on one folder; an async context manager.
@@ -77,6 +79,7 @@ class Server:
     Attributes:
         port: Where it listens.
         address: Likewise, as HOST:PORT.
+        resumed: Jobs of before that it goes on with.
         http_address: Of its HTTP side; None if it has none.
     """
 
@@ -96,6 +99,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._limits = CallLimits(of_user=config.calls_per_user)
         self.port = 0
+        self.resumed = 0
         self.address = ""
         self.http_address: str | None = None
 
@@ -132,12 +136,19 @@ class Server:
         self._limits.draining = True
         _log.info("draining", extra={"seconds": self._config.drain_seconds})
         await self._health.enter_graceful_shutdown()
-        self._parts.jobs.drain()
-        await self._parts.coordinator.drain(self._config.drain_seconds)
+        parts, seconds = self._parts, self._config.drain_seconds
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        parts.jobs.drain()
+        await parts.coordinator.drain(seconds)
+        # Uploads and fetches may come to their end as well; watchers need not have read all.
+        while self._limits.of_users > parts.jobs.watchers.total and loop.time() < end:
+            await asyncio.sleep(_LOOK_SECONDS)
         await self._server.stop(_STOP_SECONDS)
 
     async def _start(self) -> None:
         config, stack = self._config, self._stack
+        refuse_taken(config)
         lock_folder(config.data_dir, stack)
         parts = self._parts = Parts.open(config, stack)
         metrics = ServerMetrics(parts.reading)
@@ -152,11 +163,12 @@ class Server:
             self.http_address = operations.address
         await offer(config, folder=parts.folder, catalog=parts.catalog, reader=parts.validator)
         stack.push_async_callback(parts.coordinator.close)
-        await parts.coordinator.start()
+        self.resumed = await parts.coordinator.start()
         stack.push_async_callback(parts.close)
         self._server = self._assembled(metrics)
         stack.push_async_callback(self._server.stop, 0)
-        self._listen()
+        self.port = listen(self._server, config)
+        self.address = f"{shown(config.host)}:{self.port}"
         await self._server.start()
         for name in ("", *_SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -189,24 +201,6 @@ class Server:
         reflection.enable_server_reflection(names, server)
         return server
 
-    def _listen(self) -> None:
-        config = self._config
-        host = config.host.strip("[]")
-        shown = f"[{host}]" if ":" in host else host
-        credentials = credentials_of(config)
-        place = f"{shown}:{config.port}"
-        try:
-            if credentials is None:
-                self.port = self._server.add_insecure_port(place)
-            else:
-                self.port = self._server.add_secure_port(place, credentials)
-        except RuntimeError as error:
-            raise UsageError(
-                f"cannot listen on {place}: {reason(error)}; choose another --host or --port, "
-                "or mend the certificates"
-            ) from error
-        self.address = f"{shown}:{self.port}"
-
 
 async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> None:
     """Run a server until the process is asked to end.
@@ -227,6 +221,9 @@ async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> N
             loop.add_signal_handler(number, signals.put_nowait, number)
         if server.http_address is not None:
             announce(f"healthz, readyz and metrics on {server.http_address}")
+        if server.resumed:
+            jobs = "job" if server.resumed == 1 else "jobs"
+            announce(f"going on with {server.resumed} unfinished {jobs}")
         announce(f"listening on {server.address}")
         await signals.get()
         draining = asyncio.create_task(server.drain())

@@ -91,6 +91,8 @@ class ServerServicer(server_pb2_grpc.ServerServiceServicer):
             user=user,
             active_jobs_limit=quota.jobs,
             active_jobs=self._store.active(user)[0],
+            kept_jobs_limit=quota.kept_jobs,
+            kept_jobs=self._store.kept_count(user),
             watchers_limit=quota.watchers,
             watchers=self._watchers(user),
             blob_bytes_limit=quota.blob_bytes,

@@ -54,7 +54,7 @@ class Device(_message.Message):
     def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class Quota(_message.Message):
-    __slots__ = ("user", "active_jobs_limit", "active_jobs", "watchers_limit", "watchers", "blob_bytes_limit", "blob_bytes", "device_time_limit", "device_time", "weight")
+    __slots__ = ("user", "active_jobs_limit", "active_jobs", "watchers_limit", "watchers", "blob_bytes_limit", "blob_bytes", "device_time_limit", "device_time", "weight", "kept_jobs_limit", "kept_jobs")
     USER_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_JOBS_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_JOBS_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,8 @@ class Quota(_message.Message):
     DEVICE_TIME_LIMIT_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TIME_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    KEPT_JOBS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    KEPT_JOBS_FIELD_NUMBER: _ClassVar[int]
     user: str
     active_jobs_limit: int
     active_jobs: int
@@ -75,4 +77,6 @@ class Quota(_message.Message):
     device_time_limit: _duration_pb2.Duration
     device_time: _duration_pb2.Duration
     weight: float
-    def __init__(self, user: _Optional[str] = ..., active_jobs_limit: _Optional[int] = ..., active_jobs: _Optional[int] = ..., watchers_limit: _Optional[int] = ..., watchers: _Optional[int] = ..., blob_bytes_limit: _Optional[int] = ..., blob_bytes: _Optional[int] = ..., device_time_limit: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., device_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., weight: _Optional[float] = ...) -> None: ...
+    kept_jobs_limit: int
+    kept_jobs: int
+    def __init__(self, user: _Optional[str] = ..., active_jobs_limit: _Optional[int] = ..., active_jobs: _Optional[int] = ..., watchers_limit: _Optional[int] = ..., watchers: _Optional[int] = ..., blob_bytes_limit: _Optional[int] = ..., blob_bytes: _Optional[int] = ..., device_time_limit: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., device_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., weight: _Optional[float] = ..., kept_jobs_limit: _Optional[int] = ..., kept_jobs: _Optional[int] = ...) -> None: ...

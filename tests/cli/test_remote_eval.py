@@ -36,7 +36,8 @@ def test_the_surface_is_written_and_said_what_of(cli, remote, server, here):
     alphas, betas = np.meshgrid(landscape.alphas, landscape.betas)
     np.testing.assert_array_equal(landscape.loss, alphas**2 + 2 * betas**2 + 1)
     lines = done.out.splitlines()
-    assert f"job         j1 on {server.address}" in lines
+    assert lines[0] == f"server      {server.address}: reads and checks the order first"
+    assert lines[1] == "job         j1"
     assert "the fake is no server" in lines
     assert "model       fake: 2 tensors of 10 values move, 1 trainable one stays" in lines
     assert "9/9 points  loss 1 … 4  " in done.out
@@ -190,7 +191,8 @@ def test_a_server_that_is_not_there_is_status_5(cli, remote, server, monkeypatch
     )
     done = cli(*remote())
     assert done.status == 5
-    assert f"cannot reach a server at {server.address}" in done.error()
+    assert f"cannot reach a server at {server.address} (nobody listens there)" in done.error()
+    assert done.out.count("is away (nobody listens there); trying again") == 1
     assert "check the address, that `onnxscape serve` runs there" in done.error()
     assert list(here.iterdir()) == []
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from onnxscape.core.execution import PRECISIONS
 from onnxscape.errors import DeviceError
-from onnxscape.graph.canonical import PRECISIONS
 from onnxscape.runtime.devices import _PRECISIONS, Device, _in_precision
 from onnxscape.runtime.self_test import NARROW, TOLERANCE
 

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 from whole_server import Client, bearer, channel, digest_of, refused, run, whole
 
 from onnxscape.service.access.call_limits import CallLimits
-from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
+from onnxscape.v1 import blobs_pb2, catalog_pb2, jobs_pb2, server_pb2
 
 Code = grpc.StatusCode
 INFO = server_pb2.GetServerInfoRequest()
@@ -169,6 +169,29 @@ async def test_a_server_that_drains_begins_no_call_of_users_and_answers_health(t
             answer = await health.Check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
             going.set()
+            await draining
+
+
+@run
+async def test_a_server_that_drains_waits_for_an_upload_under_way(tmp_path):
+    async with whole(tmp_path) as served:
+        content, go_on = b"data" * 1000, asyncio.Event()
+
+        async def pieces():
+            yield blobs_pb2.WriteBlobRequest(digest=digest_of(content), data=content[:100])
+            await go_on.wait()
+            yield blobs_pb2.WriteBlobRequest(offset=100, data=content[100:])
+
+        writing = asyncio.ensure_future(
+            served.ann.blobs.WriteBlob(pieces(), metadata=served.ann.metadata)
+        )
+        await asyncio.sleep(0.2)
+        draining = asyncio.create_task(served.server.drain())
+        with mock.patch("onnxscape.service.server._STOP_SECONDS", 0.0):
+            await asyncio.sleep(0.5)
+            assert not draining.done()
+            go_on.set()
+            assert (await writing).committed_size == len(content)
             await draining
 
 

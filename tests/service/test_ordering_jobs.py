@@ -166,7 +166,8 @@ def test_equal_orders_of_a_user_share_a_job(tmp_path):
             assert (shared.name, shared.shared) == (first.name, True)
             await server.finished(first.name)
             assert (await server.create()).name == first.name
-            assert (await server.create(validate_only=True)).shared
+            validated = await server.create(validate_only=True)
+            assert (validated.name, validated.shared) == (first.name, True)
             other = await server.create(spec_message(directions={"seed": 1}))
             assert (other.name != first.name, other.shared) == (True, False)
 

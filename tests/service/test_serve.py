@@ -154,6 +154,8 @@ def test_a_server_that_is_killed_goes_on_with_its_jobs_after_a_restart(tmp_path,
         last = list(server.watched(job.name))[-1]
         assert last.job.state == jobs_pb2.JOB_STATE_SUCCEEDED
         assert server.losses(job.name).tobytes() == np.asarray(local).tobytes()
+        _, out, _ = server.stopped()
+        assert out.startswith("going on with 1 unfinished job\n")
 
 
 def test_an_upload_that_a_kill_interrupts_is_written_again(tmp_path):
@@ -211,7 +213,8 @@ def test_a_second_server_on_the_same_folder_or_port_is_refused(tmp_path):
             _, err = second.process.communicate(timeout=SECONDS)
             assert second.process.returncode == 2
             assert text in err
-            assert len([line for line in err.splitlines() if "error" in line]) == 1
+            assert len(err.splitlines()) == 1
+        assert not (tmp_path / "other").exists()
 
 
 def test_operators_see_health_and_numbers(tmp_path):

@@ -230,6 +230,25 @@ def test_a_deleted_job_gives_back_the_bytes_that_nothing_else_of_its_user_needs(
     run(scenario)
 
 
+def test_jobs_expire_so_long_after_their_end(tmp_path):
+    async def scenario():
+        executor, hold = FakeExecutor(), Hold()
+        async with served(tmp_path, executor=executor) as server:
+            first = await server.create()
+            ended = (await server.finished(first.name)).end_time.ToSeconds()
+            executor.at_point(2, 2, hold)
+            second = await server.create(spec_message(3))
+            assert await server.servicer.expire(ended - 1.0) == 0
+            assert await server.servicer.expire(ended + 1000.0) == 1
+            assert (await refused(server.get(first.name))).code is grpc.StatusCode.NOT_FOUND
+            assert list((tmp_path / "surfaces").glob("*.h5")) == []
+            assert (await server.get(second.name)).state != jobs_pb2.JOB_STATE_SUCCEEDED
+            hold.go.set()
+            await server.finished(second.name)
+
+    run(scenario)
+
+
 def test_a_job_under_way_tells_when_it_will_be_done(tmp_path):
     async def scenario():
         executor, hold = FakeExecutor(), Hold()

@@ -47,6 +47,11 @@ class CallLimits:
     draining: bool = False
     _under_way: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
+    @property
+    def of_users(self) -> int:
+        """Calls of users that are under way."""
+        return sum(n for (kind, _), n in self._under_way.items() if kind == "user")
+
     @contextlib.contextmanager
     def user(self, name: str) -> Generator[None]:
         """Count a call of a user while it is under way.

@@ -1,4 +1,4 @@
-"""Housekeeping: blobs that nothing needs any longer make room."""
+"""Housekeeping: what nothing needs any longer makes room."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import functools
 import logging
 import time
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from onnxscape.service.catalog.store import CatalogStore
     from onnxscape.service.settings.config import ServerConfig
@@ -21,6 +22,19 @@ _EVERY_SECONDS = 3600.0
 
 GRACE_SECONDS = 3600.0
 """Blobs stay so long after the last user has let go of them: an order may be on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What housekeeping has deleted.
+
+    Attributes:
+        jobs: Finished jobs, with their points and surfaces.
+        blob_bytes: Bytes of blobs.
+    """
+
+    jobs: int
+    blob_bytes: int
 
 
 def collect(
@@ -59,18 +73,20 @@ def collect(
     )
 
 
-async def keep_house(clean: Callable[[], int], *, every: float = _EVERY_SECONDS) -> None:
-    """Collect what is not needed, now and then, until cancelled.
+async def keep_house(
+    clean: Callable[[], Awaitable[Cleaned]], *, every: float = _EVERY_SECONDS
+) -> None:
+    """Delete what is not needed, now and then, until cancelled.
 
     Args:
-        clean: Does it; returns the bytes that have become free.
+        clean: Does it.
         every: Seconds between two times.
     """
     while True:
         try:
-            freed = await asyncio.to_thread(clean)
-            if freed:
-                _log.info("blobs collected", extra={"bytes": freed})
+            went = await clean()
+            if went.jobs or went.blob_bytes:
+                _log.info("cleaned up", extra=asdict(went))
         except Exception:  # noqa: BLE001 - the next time may go well, and nobody else cleans
-            _log.exception("collecting blobs failed")
+            _log.exception("cleaning up failed")
         await asyncio.sleep(every)

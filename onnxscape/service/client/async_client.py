@@ -26,7 +26,7 @@ from onnxscape.service.client.uploads import upload
 from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from os import PathLike
     from types import TracebackType
 
@@ -59,6 +59,7 @@ class AsyncClient:
         tls_key: str | PathLike[str] | None = None,
         insecure: bool = False,
         patience: Patience | float | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
         """Say where the server is; it is reached when it is first asked for something.
 
@@ -71,6 +72,7 @@ class AsyncClient:
             tls_key: PEM file with its key.
             insecure: Reach another machine without TLS.
             patience: Seconds for which a server that is away is tried again; None for some.
+            told: Told, in words, when the server is lost and found; by default nobody is.
 
         Raises:
             UsageError: If the address is none, or credentials do not go together.
@@ -84,12 +86,13 @@ class AsyncClient:
         elif not isinstance(patience, Patience):
             patience = Patience(call=patience, stream=patience)
         self._patience = patience
+        self._told = told or _tell_nobody
         self._opened: Connection | None = None
 
     @property
     def _connection(self) -> Connection:
         if self._opened is None:
-            self._opened = Connection(self.address, self._security, self._patience)
+            self._opened = Connection(self.address, self._security, self._patience, self._told)
         return self._opened
 
     async def __aenter__(self) -> Self:
@@ -200,7 +203,8 @@ class AsyncClient:
             **options: As for `submit`.
 
         Returns:
-            A job without an ID, with its spec and its estimate.
+            A job without an ID, with its spec and its estimate; or, `shared`, the one of an
+            equal order that was made before.
 
         Raises:
             OnnxscapeError: As `submit`.
@@ -317,7 +321,7 @@ class AsyncClient:
             uploaded: As for `submit`.
 
         Returns:
-            A job without an ID.
+            A job without an ID, or the one of an equal order that was made before.
 
         Raises:
             OnnxscapeError: As `submit`.
@@ -379,6 +383,10 @@ class AsyncClient:
             connection.catalog.CreateDataSet, request, seconds=LONG
         )
         return str(response.data_set.name)
+
+
+def _tell_nobody(text: str) -> None:
+    """Keep it back."""
 
 
 def _blobs_are_gone(error: OnnxscapeError) -> bool:

@@ -74,7 +74,8 @@ class RemoteJob:
 
         Args:
             after_revision: Of the last event that was seen; 0 for everything.
-            told: Told, in words, when the connection is lost and found; on another thread.
+            told: Told, in words, when the server is lost and found, on another thread; by
+                default who the client tells.
 
         Returns:
             Yields `JobChanged` and `PointsDone`.
@@ -147,7 +148,7 @@ class Client:
         Args:
             address: `HOST:PORT`.
             **options: As for `AsyncClient`: `token`, `tls_ca`, `tls_cert`, `tls_key`,
-                `insecure`, `patience`.
+                `insecure`, `patience`, `told` (which is called on another thread).
 
         Raises:
             UsageError: If the address is none, or credentials do not go together.

@@ -8,14 +8,14 @@ import grpc
 import grpc.aio
 
 from onnxscape.service.client.retries import Backoff, Patience
-from onnxscape.service.client.server_errors import error_of
+from onnxscape.service.client.server_errors import away, error_of, retry_delay
 from onnxscape.v1.blobs_pb2_grpc import BlobServiceStub
 from onnxscape.v1.catalog_pb2_grpc import CatalogServiceStub
 from onnxscape.v1.jobs_pb2_grpc import JobServiceStub
 from onnxscape.v1.server_pb2_grpc import ServerServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from onnxscape.errors import OnnxscapeError
     from onnxscape.service.client.address import Address, Security
@@ -51,6 +51,7 @@ class Connection:
     Attributes:
         address: Where the server is.
         patience: How long to try again.
+        told: Told, in words, when the server is lost and found.
         metadata: What is sent with every call.
         blobs: Stub of the service.
         catalog: Stub of the service.
@@ -58,19 +59,27 @@ class Connection:
         server: Stub of the service.
     """
 
-    def __init__(self, address: Address, security: Security, patience: Patience) -> None:
+    def __init__(
+        self,
+        address: Address,
+        security: Security,
+        patience: Patience,
+        told: Callable[[str], None],
+    ) -> None:
         """Take address and credentials; must be called where an event loop runs.
 
         Args:
             address: Where the server is.
             security: How to talk to it.
             patience: How long to try again.
+            told: Told, in words, when the server is lost and found.
 
         Raises:
             UsageError: If a file of the credentials cannot be read.
         """
         self.address = address
         self.patience = patience
+        self.told = told
         self.metadata: tuple[tuple[str, str], ...] = ()
         if security.token is not None:
             self.metadata = (("authorization", f"Bearer {security.token}"),)
@@ -99,10 +108,17 @@ class Connection:
         backoff = Backoff(self.patience, self.patience.call)
         while True:
             try:
-                return await method(request, timeout=seconds, metadata=self.metadata)
+                response = await method(request, timeout=seconds, metadata=self.metadata)
             except grpc.aio.AioRpcError as error:
+                # What the second try mends at once is not worth a line.
+                if backoff.failures == 1 and retry_delay(error) is not None:
+                    self.told(away(self.address, error))
                 if not await backoff.wait(error):
                     raise self.error(error) from error
+            else:
+                if backoff.failures > 1:
+                    self.told(f"{self.address} is back")
+                return response
 
     def error(self, error: grpc.aio.AioRpcError) -> OnnxscapeError:
         """Return the error that a status stands for.

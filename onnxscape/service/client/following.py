@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onnxscape.jobs.states import JobState
 from onnxscape.service.client.watching import JobChanged, PointsDone
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from onnxscape.service.client.watching import WatchEvent
 
 _FAILURES_TOLD = 5
+
+_WORTH_SECONDS = 3.0
+"""Of waiting, that a line tells."""
 
 
 class Following:
@@ -81,9 +85,20 @@ class Following:
                     tell(text)
         if self._there is None:
             self._there = job.done + job.failed
+            self._tell_queue(job)
         self._outline = job.outline or self._outline
         if self.reused >= self._there:
             self._tell_outline()
+
+    def _tell_queue(self, job: JobInfo) -> None:
+        """Tell how long a job waits that has not begun, if that is worth a line."""
+        whole = job.estimate.completion_seconds
+        if job.state is not JobState.QUEUED or whole is None:
+            return
+        ahead = whole - job.estimate.device_seconds
+        if ahead >= _WORTH_SECONDS:
+            about = f"{ahead:.0f} s" if ahead < 120 else f"{ahead / 60:.0f} min"
+            self._observer.note(f"{'queue':<10}  behind about {about} of other work")
 
     def finish(self) -> None:
         """Tell what is left to tell after the last event."""

@@ -75,7 +75,8 @@ class AsyncRemoteJob:
 
         Args:
             after_revision: Of the last event that was seen; 0 for everything.
-            told: Told, in words, when the connection is lost and found.
+            told: Told, in words, when the server is lost and found; by default who the client
+                tells.
 
         Yields:
             `JobChanged` and `PointsDone`.

@@ -107,12 +107,14 @@ def run_remotely(
         WriterLock(output.path),
         tempfile.TemporaryDirectory(prefix="onnxscape-") as folder,
     ):
+        observer.note(f"{'server':<10}  {client.address}: reads and checks the order first")
         parcel = client.pack(request, Path(folder), observer)
         existing = None if output.restart else _existing(output.path, client, parcel, uploaded)
         if existing is not None and existing.complete:
             return _nothing_to_do(request, output, existing, observer, started)
         job = client.deliver(parcel, uploaded=uploaded)
-        observer.note(f"{'job':<10}  {job.id} on {client.address}")
+        shared = ", made before by an equal order" if job.info.shared else ""
+        observer.note(f"{'job':<10}  {job.id}{shared}")
         run = _Run(request, output, observer, job, client, started)
         try:
             report = run.to_the_end()
@@ -210,7 +212,7 @@ class _Run:
         following, job = self.following, self._job
         following.changed(job.info)
         try:
-            for event in job.watch(told=self._observer.note):
+            for event in job.watch():
                 following.take(event)
                 if len(self._marks) == 2 and following.outlined:
                     self._marks.append(time.perf_counter())

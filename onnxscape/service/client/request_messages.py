@@ -15,7 +15,6 @@ from onnxscape.errors import DataError, DirectionError, UsageError
 from onnxscape.evaluation.approximation import approximation
 from onnxscape.evaluation.given_data import given_data
 from onnxscape.evaluation.request import check_names, is_file
-from onnxscape.graph.heads.custom import read_custom
 from onnxscape.graph.model_file import ModelFile, read_model
 from onnxscape.service.client.local_blobs import LocalBlob, arrays_of, write_npz
 from onnxscape.v1 import catalog_pb2, jobs_pb2
@@ -278,6 +277,8 @@ def _graph(request: EvalRequest, name: str, graphs: dict[str, LocalBlob]) -> str
     """
     if not is_file(name):
         return name
+    from onnxscape.graph.heads.custom import read_custom  # noqa: PLC0415 - takes a second
+
     content = request.graphs.get(name)
     file = read_custom(name if content is None else content, Path(name).stem)
     blob = LocalBlob.of_bytes(f"the graph {name}", self_contained(file))

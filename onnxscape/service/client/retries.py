@@ -35,7 +35,11 @@ class Patience:
 
 
 class Backoff:
-    """Decides, failure by failure, whether to try once more, and waits."""
+    """Decides, failure by failure, whether to try once more, and waits.
+
+    Attributes:
+        failures: Since the last success.
+    """
 
     def __init__(self, patience: Patience, seconds: float) -> None:
         """Start without a failure.
@@ -52,11 +56,12 @@ class Backoff:
         """Forget all failures: something went on."""
         self._give_up: float | None = None
         self._wait = self._patience.first
+        self.failures = 0
 
     @property
     def failing(self) -> bool:
         """Whether the last try failed."""
-        return self._give_up is not None
+        return self.failures > 0
 
     async def wait(self, error: grpc.aio.AioRpcError) -> bool:
         """Wait before the next try.
@@ -67,6 +72,7 @@ class Backoff:
         Returns:
             Whether there is to be one; False, at once, if it would not help or be too late.
         """
+        self.failures += 1
         least = retry_delay(error)
         now = time.monotonic()
         if self._give_up is None:

@@ -36,6 +36,22 @@ _PASSING = frozenset({_Code.UNAVAILABLE, _Code.ABORTED, _Code.DEADLINE_EXCEEDED}
 _TOO_LATE = "Internal error from Core"
 """gRPC's own words, with no status of the server."""
 
+_WORDS = (
+    ("connection refused", "nobody listens there"),
+    ("name resolution", "no address is known for that name"),
+    ("domain name", "no address is known for that name"),
+    ("DNS", "no address is known for that name"),
+    ("no route to host", "there is no way to that host"),
+    ("network is unreachable", "there is no way to that host"),
+    ("certificate", "the certificates do not agree"),
+    ("handshake", "it did not agree on TLS"),
+    ("wrong version number", "it did not agree on TLS"),
+    ("socket closed", "the connection was lost"),
+    ("connection reset", "the connection was lost"),
+    ("timed out", "it did not answer in time"),
+)
+"""What is in gRPC's own words, and what it means; the first one that fits."""
+
 _SERVERS_OWN = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE, _Code.UNKNOWN})
 """Trouble of the server: an error's class would say that it happened here."""
 
@@ -125,7 +141,7 @@ def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
     code, text = error.code(), error.details() or "no details"
     reason = reason_of(error)
     if code is _Code.UNAVAILABLE and reason is None:
-        return ServerUnreachableError(unreachable(address, text))
+        return ServerUnreachableError(unreachable(address, plain_reason(error)))
     if code is _Code.DEADLINE_EXCEEDED:
         return ServerUnreachableError(f"{address} did not answer in time; try again later")
     if code is _Code.UNIMPLEMENTED:
@@ -144,12 +160,37 @@ def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
     return kind(text if kind is not ServerError else f"{address}: {text}")
 
 
+def plain_reason(error: grpc.aio.AioRpcError) -> str:
+    """Return why a call failed, in few words.
+
+    Args:
+        error: Its status; gRPC's own words name addresses and say the same twice.
+    """
+    text = error.details() or "no details"
+    if reason_of(error) is not None:
+        return text  # the server's words
+    for sign, words in _WORDS:
+        if sign.casefold() in text.casefold():
+            return words
+    return text
+
+
+def away(address: Address, error: grpc.aio.AioRpcError) -> str:
+    """Return the message for a call that is tried again.
+
+    Args:
+        address: Of the server.
+        error: Why the call failed.
+    """
+    return f"{address} is away ({plain_reason(error)}); trying again"
+
+
 def unreachable(address: Address, why: str) -> str:
     """Return the message for a server that does not answer.
 
     Args:
         address: Where it should be.
-        why: What gRPC says.
+        why: What went wrong.
 
     Returns:
         The message.

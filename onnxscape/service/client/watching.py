@@ -17,7 +17,7 @@ from onnxscape.service.client.job_info import (
     point_results,
 )
 from onnxscape.service.client.retries import Backoff
-from onnxscape.service.client.server_errors import retry_delay
+from onnxscape.service.client.server_errors import away, retry_delay
 from onnxscape.v1.jobs_pb2 import WatchJobRequest
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ async def watch(
         connection: To the server.
         name: `jobs/ID`.
         after_revision: Of the last event that was seen; 0 for everything.
-        told: Told, in words, when the connection is lost and found.
+        told: Told, in words, when the server is lost and found; by default who the connection
+            tells.
 
     Yields:
         Changes of the job, the last of them to a state that it does not leave, and points.
@@ -88,7 +89,7 @@ async def watch(
     """
     backoff = Backoff(connection.patience, connection.patience.stream)
     revision, last, begun = after_revision, math.inf, False
-    told = told or _ignore
+    told = told or connection.told
     while True:
         request = WatchJobRequest(name=name, after_revision=revision)
         call = connection.jobs.WatchJob(request, metadata=connection.metadata)
@@ -109,15 +110,11 @@ async def watch(
                     return
         except grpc.aio.AioRpcError as error:
             if not backoff.failing and retry_delay(error) is not None:
-                told(f"{connection.address} is away ({error.details()}); trying again")
+                told(away(connection.address, error))
             if not await backoff.wait(error):
                 raise connection.error(error) from error
         finally:
             call.cancel()
-
-
-def _ignore(text: str) -> None:
-    """Tell nobody."""
 
 
 async def _responses(call: Any, silence: float) -> AsyncGenerator[Any]:

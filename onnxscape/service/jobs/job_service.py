@@ -129,7 +129,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             context: The call's.
 
         Returns:
-            The job; without a name if it is only validated.
+            The job; without a name if it is only validated and new.
         """
         del context
         user = current_user()
@@ -140,7 +140,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         logs.bind(job=job.id or None)
         spec = await self._call(self._ordering.spec_of, order)
         message = self._message(job, spec, shared=shared, new=True)
-        if request.validate_only:
+        if not job.id:
             message.ClearField("name")
         return jobs_pb2.CreateJobResponse(job=message)
 
@@ -229,10 +229,29 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
                 f"expected a finished job, got {request.name}, which is {job.state}; cancel "
                 "it first",
             )
+        await self._delete(job)
+        return jobs_pb2.DeleteJobResponse()
+
+    async def expire(self, before: float) -> int:
+        """Delete jobs that ended before a moment.
+
+        Args:
+            before: Unix seconds.
+
+        Returns:
+            How many these were.
+        """
+        count = 0
+        while jobs := await self._call(self._store.ended_before, before):
+            for job in jobs:
+                await self._delete(job)
+                count += 1
+        return count
+
+    async def _delete(self, job: Job) -> None:
         await self._coordinator.delete(job.id)
         with contextlib.suppress(StorageError):  # the job is gone; what is unused goes later
             await self._call(self._release, job)
-        return jobs_pb2.DeleteJobResponse()
 
     async def WatchJob(self, request: jobs_pb2.WatchJobRequest, context: Context) -> None:
         """Tell what happens to a job.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnxscape.core.direction import MAX_SEED, Ignore
+from onnxscape.core.execution import PRECISIONS, STRATEGY_NAMES
 from onnxscape.core.grid import MAX_POINTS
 from onnxscape.core.loss import CLAMPED, LABELS_OF, metrics_of
 from onnxscape.core.normalization import Normalization
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "native")
-STRATEGIES = ("constant", "overriding", "resident", "captured", "in-graph", "shared")
 DEVICES = ("auto", "cpu", "cuda")
-# Those who define the first two load ONNX and ONNX Runtime, which a server does not; a test
-# compares them.
 
 BUILT_IN_METRICS = (*metrics_of("cross-entropy"), CLAMPED)
 
@@ -233,7 +230,7 @@ def _check_execution(
             f"a kind of device that the server has: auto, {', '.join(sorted(limits.devices))}",
             execution.device,
         )
-    findings.one_of("execution.strategy", STRATEGIES, execution.strategy, empty=True)
+    findings.one_of("execution.strategy", STRATEGY_NAMES, execution.strategy, empty=True)
     if not 0 <= execution.batch_size <= _LARGEST_BATCH:
         findings.add(
             "execution.batch_size",

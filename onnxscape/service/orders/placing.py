@@ -135,8 +135,8 @@ class Placing:
             request: With what besides.
 
         Returns:
-            The job, stored unless it was only to be validated; and whether it is an earlier
-            one of the same order.
+            The job, stored unless it is new and was only to be validated; and whether it is an
+            earlier one of the same order.
 
         Raises:
             RequestIdConflictError: If the request's ID was used for another order.
@@ -150,9 +150,10 @@ class Placing:
                 return job, False
         offer = await self._offer(user, order)
         if request.validate_only:
-            if offer.earlier is None:
-                await self._admit(user, offer.estimate)
-            return _proposal(user, order, request, offer), offer.earlier is not None
+            if offer.earlier is not None:
+                return offer.earlier, True
+            await self._admit(user, offer.estimate)
+            return _proposal(user, order, request, offer), False
         # To its end even if the caller leaves: a job that is stored has to get its turn.
         storing = asyncio.ensure_future(self._create(user, order, request, offer))
         self._under_way.add(storing)

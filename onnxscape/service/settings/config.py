@@ -94,6 +94,7 @@ class ServerConfig:
     data_files: Mapping[str, Path] = field(default_factory=dict)
     models: Mapping[str, Path] = field(default_factory=dict)
 
+    keep_jobs: float = 0.0
     keep_blobs: float = 14 * _DAY
     keep_uploads: float = _DAY
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-import grpc
-
 from onnxscape.errors import UsageError
-from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from onnxscape.service.settings.config import ServerConfig
 
 
@@ -76,36 +71,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
-    """Read the certificates of a server.
-
-    Args:
-        config: Names the files.
-
-    Returns:
-        What to listen with; None for no TLS.
-
-    Raises:
-        UsageError: If a file cannot be read.
-    """
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    authorities = None if config.client_ca is None else _read(config.client_ca, "--client-ca")
-    pair = (_read(config.tls_key, "--tls-key"), _read(config.tls_cert, "--tls-cert"))
-    return grpc.ssl_server_credentials(
-        [pair],
-        root_certificates=authorities,
-        require_client_auth=authorities is not None,
-    )
-
-
-def _read(path: Path, flag: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {flag} {path}: {reason(error)}") from error
-    if b"-----BEGIN " not in content:
-        raise UsageError(f"expected a PEM file for {flag}, got {path}, which is none")
-    return content

@@ -130,6 +130,9 @@ SETTINGS: Mapping[str, Setting] = {
     "cache_dir": Setting(_OFFERED, path, "Where these are kept, if not in the user's cache."),
     "data_files": Setting(_OFFERED, named_paths, "Other data, as NAME=FILE.npz,..."),
     "models": Setting(_OFFERED, named_paths, "Models, as NAME=FILE.onnx,..."),
+    "keep_jobs": Setting(
+        _KEPT, number(0), "Seconds that finished jobs and their surfaces are kept; 0: always."
+    ),
     "keep_blobs": Setting(_KEPT, number(0), "Seconds that blobs are kept unused."),
     "keep_uploads": Setting(_KEPT, number(0), "Seconds that unfinished uploads are kept."),
 }

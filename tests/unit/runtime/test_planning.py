@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from onnxscape.core.execution import STRATEGY_NAMES
 from onnxscape.core.samples import Samples
 from onnxscape.errors import UnsupportedModelError, UsageError
 from onnxscape.runtime import planning
@@ -131,6 +132,10 @@ def test_a_batch_is_filled_up_with_its_last_sample():
 def test_a_batch_that_no_memory_holds_is_refused_before_it_is_filled_up(size):
     with pytest.raises(UnsupportedModelError, match=f"a batch of {size} samples"):
         filled_up(samples(4).inputs, size)
+
+
+def test_every_strategy_has_its_name_in_core():
+    assert tuple(STRATEGIES) == STRATEGY_NAMES
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -129,7 +129,7 @@ def test_a_job_of_somebody_else_keeps_the_bytes_but_not_who_has_them(house):
 def test_no_trouble_ends_the_cleaning(error, caplog):
     done = []
 
-    def clean():
+    async def clean():
         done.append(1)
         raise error
 
@@ -140,4 +140,4 @@ def test_no_trouble_ends_the_cleaning(error, caplog):
         task.cancel()
 
     asyncio.run(test())
-    assert "collecting blobs failed" in caplog.text
+    assert "cleaning up failed" in caplog.text

@@ -13,6 +13,7 @@ from onnxscape.evaluation.observer import Outline
 from onnxscape.service.client.following import Following
 from onnxscape.service.client.job_info import PointResult, job_info, point_results
 from onnxscape.service.client.watching import JobChanged, PointsDone
+from onnxscape.service.jobs.messages import duration
 from onnxscape.v1 import jobs_pb2
 
 OUTLINE = Outline(
@@ -62,6 +63,26 @@ def outlined(**fields):
 @pytest.fixture
 def told():
     return Told()
+
+
+@pytest.mark.parametrize(
+    ("completion", "device", "state", "notes"),
+    [
+        (50.0, 10.0, "QUEUED", ["queue       behind about 40 s of other work"]),
+        (1000.0, 10.0, "QUEUED", ["queue       behind about 16 min of other work"]),
+        (11.0, 10.0, "QUEUED", []),
+        (50.0, 10.0, "RUNNING", []),
+        (None, 10.0, "QUEUED", []),
+    ],
+)
+def test_a_job_that_has_to_wait_is_said_to_once(told, completion, device, state, notes):
+    estimate = jobs_pb2.CostEstimate(device_time=duration(device))
+    if completion is not None:
+        estimate.completion.CopyFrom(duration(completion))
+    following = Following(told)
+    for _ in range(2):
+        following.take(changed(state=f"JOB_STATE_{state}", estimate=estimate))
+    assert told.all == [("note", text) for text in notes]
 
 
 def test_a_new_job_is_outlined_when_its_worker_is_ready_then_its_points_come(told):

@@ -6,16 +6,12 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest
 
 from onnxscape.core.loss import LABELS_OF, metrics_of
-from onnxscape.graph.canonical import PRECISIONS as TRUE_PRECISIONS
-from onnxscape.runtime.strategies import STRATEGIES as TRUE_STRATEGIES
 from onnxscape.service.answers.findings import Findings
 from onnxscape.service.answers.names import JOBS, identifier
 from onnxscape.service.answers.rich_errors import BadRequestError
 from onnxscape.service.orders.checks import (
     BUILT_IN_METRICS,
     LONGEST_AXIS,
-    PRECISIONS,
-    STRATEGIES,
     OrderLimits,
     refuse_violations,
 )
@@ -40,11 +36,6 @@ def violations(message, limits=OrderLimits()):  # noqa: B008 - frozen
         error.to_status().details[1].Unpack(detail)
         return {v.field: v.description for v in detail.field_violations}
     return {}
-
-
-def test_names_of_what_only_workers_load_are_those_that_they_know():
-    assert PRECISIONS == TRUE_PRECISIONS
-    assert tuple(TRUE_STRATEGIES) == STRATEGIES
 
 
 def test_all_built_in_metrics_are_known():
