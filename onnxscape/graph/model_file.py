@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
@@ -185,8 +184,10 @@ def _bytes_of(tensor: onnx.TensorProto) -> int:
     Raises:
         ModelFileError: If it has no size or type that there is.
     """
+    from onnx_ir import DataType  # noqa: PLC0415 - clients, which read models, need no more
+
     try:
-        bits = ir.DataType(tensor.data_type).bitwidth
+        bits = DataType(tensor.data_type).bitwidth
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(
             f"the tensor {tensor.name!r} has element type {tensor.data_type}, which does not "

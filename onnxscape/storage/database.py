@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import queue
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _BUSY_SECONDS = 30.0
+
+_READERS = 4
+"""Connections that read at the same time: a large answer does not hold up the small ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +48,12 @@ class Database:
     """
 
     def __init__(
-        self, writer: sqlite3.Connection, reader: sqlite3.Connection, what: str
+        self, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection], what: str
     ) -> None:
         self._writer, self._writing = writer, threading.Lock()
-        self._reader, self._reading = reader, threading.Lock()
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        for reader in readers:
+            self._idle.put(reader)
         self._what = what
 
     @classmethod
@@ -66,7 +72,7 @@ class Database:
         """
         connections: list[sqlite3.Connection] = []
         try:
-            for _ in range(2):
+            for _ in range(1 + _READERS):
                 connections.append(_connect(path))
                 if len(connections) == 1:
                     _prepare(connections[0], path, schema)
@@ -79,8 +85,8 @@ class Database:
                     "name a writable folder on a local disk by --data-dir"
                 ) from error
             raise
-        writer, reader = connections
-        return cls(writer, reader, schema.what)
+        writer, *readers = connections
+        return cls(writer, readers, schema.what)
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read.
@@ -95,8 +101,12 @@ class Database:
         Raises:
             StorageError: If the disk fails.
         """
-        with self._reading, self._translated():
-            return self._reader.execute(query, values).fetchall()
+        reader = self._idle.get()
+        try:
+            with self._translated():
+                return reader.execute(query, values).fetchall()
+        finally:
+            self._idle.put(reader)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -113,8 +123,11 @@ class Database:
 
     def close(self) -> None:
         """Close the file."""
-        with self._reading, self._writing:
-            self._reader.close()
+        readers = [self._idle.get() for _ in range(_READERS)]  # whoever reads is waited for
+        for reader in readers:
+            reader.close()
+            self._idle.put(reader)  # who reads later gets an error
+        with self._writing:
             self._writer.close()
 
     def __enter__(self) -> Self:
