@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onnxscape.service.settings.config import ServerConfig
+
+_log = logging.getLogger(__name__)
 
 
 def listen(server: grpc.aio.Server, config: ServerConfig) -> int:
@@ -93,6 +96,9 @@ def shown(host: str) -> str:
 def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
     """Read the certificates of a server.
 
+    Files that are replaced later are read again for the next connection; what cannot be used
+    then is logged, and those from before stay.
+
     Args:
         config: Names the files.
 
@@ -104,13 +110,72 @@ def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
     """
     if config.tls_cert is None or config.tls_key is None:
         return None
-    authorities = None if config.client_ca is None else _read(config.client_ca, "--client-ca")
-    pair = (_read(config.tls_key, "--tls-key"), _read(config.tls_cert, "--tls-cert"))
-    return grpc.ssl_server_credentials(
-        [pair],
-        root_certificates=authorities,
-        require_client_auth=authorities is not None,
+    certificates = Certificates(config.tls_cert, config.tls_key, config.client_ca)
+    return grpc.dynamic_ssl_server_credentials(
+        certificates.read(),
+        certificates.replaced,
+        require_client_authentication=config.client_ca is not None,
     )
+
+
+class Certificates:
+    """The files with a server's certificates, which somebody renews now and then."""
+
+    def __init__(self, certificate: Path, key: Path, authorities: Path | None) -> None:
+        """Name the files, all of them PEM.
+
+        Args:
+            certificate: Of the server, with its chain.
+            key: Its key.
+            authorities: Those who may vouch for clients; None if these need no certificate.
+        """
+        self._files = {"--tls-key": key, "--tls-cert": certificate}
+        if authorities is not None:
+            self._files["--client-ca"] = authorities
+        self._seen: tuple[tuple[int, int], ...] = ()
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """Read the files.
+
+        Returns:
+            What is in them.
+
+        Raises:
+            UsageError: If one cannot be read.
+        """
+        self._seen = self._state()
+        content = {flag: _read(path, flag) for flag, path in self._files.items()}
+        pair = content["--tls-key"], content["--tls-cert"]
+        return grpc.ssl_server_certificate_configuration(
+            [pair], root_certificates=content.get("--client-ca")
+        )
+
+    def replaced(self) -> grpc.ServerCertificateConfiguration | None:
+        """Read the files if they have changed.
+
+        Returns:
+            What is in them; None if they have not, or cannot be used.
+        """
+        if self._state() == self._seen:
+            return None
+        try:
+            found = self.read()
+        except UsageError as error:
+            _log.warning("cannot use the new certificates", extra={"why": str(error)})
+            return None
+        _log.info("certificates read again")
+        return found
+
+    def _state(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes when a file is replaced; a file that is gone has changed."""
+        state = []
+        for path in self._files.values():
+            try:
+                found = path.stat()
+                state.append((found.st_mtime_ns, found.st_size))
+            except OSError:
+                state.append((0, 0))
+        return tuple(state)
 
 
 def _read(path: Path, flag: str) -> bytes:

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import shutil
 import subprocess
 from unittest import mock
 
@@ -201,6 +202,7 @@ def certificates(tmp_path_factory):
     authority("ca")
     authority("other")
     signed("server", "ca", "/CN=server", "DNS:localhost,IP:127.0.0.1")
+    signed("renewed", "other", "/CN=server", "DNS:localhost,IP:127.0.0.1")
     signed("ann", "ca", "/CN=ann")
     signed("robot", "ca", "/CN=ignored", "URI:spiffe://example.org/robot")
     signed("forged", "other", "/CN=ann")
@@ -208,14 +210,17 @@ def certificates(tmp_path_factory):
 
 
 @contextlib.asynccontextmanager
-async def secure(served, certificates, name=None):
+async def secure(served, certificates, name=None, *, trusted="ca"):
     """Connect with a certificate, or without one."""
-    files = {"root_certificates": (certificates / "ca.crt").read_bytes()}
+    files = {"root_certificates": (certificates / f"{trusted}.crt").read_bytes()}
     if name is not None:
         files["private_key"] = (certificates / f"{name}.key").read_bytes()
         files["certificate_chain"] = (certificates / f"{name}.crt").read_bytes()
     credentials = grpc.ssl_channel_credentials(**files)
-    async with grpc.aio.secure_channel(served.server.address, credentials) as channel:
+    # A connection of its own: one of before would not shake hands again.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    address = served.server.address
+    async with grpc.aio.secure_channel(address, credentials, options) as channel:
         yield Client(channel)
 
 
@@ -253,6 +258,44 @@ def test_callers_are_who_their_certificates_say(tmp_path, certificates):
             for name in (None, "forged"):
                 async with secure(served, certificates, name) as client:
                     assert (await refused(user_of(client)))[0] is Code.UNAVAILABLE
+
+    test()
+
+
+def test_certificates_that_are_renewed_are_used_from_the_next_connection_on(
+    tmp_path, certificates
+):
+    @run
+    async def test():
+        own = tmp_path / "own"
+        own.mkdir()
+        files = {"tls_cert": own / "server.crt", "tls_key": own / "server.key"}
+
+        def install(name):
+            for kind in ("crt", "key"):
+                shutil.copy(certificates / f"{name}.{kind}", own / f"server.{kind}")
+
+        install("server")
+        async with whole(tmp_path / "data", **files) as served:
+            metadata = bearer(served.secrets["ann"])
+
+            async def ask(trusted):
+                async with secure(served, certificates, trusted=trusted) as client:
+                    client.metadata = metadata
+                    return await user_of(client)
+
+            async with secure(served, certificates) as before:
+                before.metadata = metadata
+                assert await user_of(before) == "ann"
+                assert (await refused(ask("other")))[0] is Code.UNAVAILABLE
+                install("renewed")
+                assert await ask("other") == "ann"
+                assert (await refused(ask("ca")))[0] is Code.UNAVAILABLE
+                assert await user_of(before) == "ann"
+                (own / "server.key").write_text("half a ke")
+                assert await ask("other") == "ann"
+                (own / "server.key").unlink()
+                assert await ask("other") == "ann"
 
     test()
 
