@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import grpc
@@ -51,6 +52,9 @@ _WORDS = (
     ("timed out", "it did not answer in time"),
 )
 """What is in gRPC's own words, and what it means; the first one that fits."""
+
+_MESSAGE = re.compile(r"\b(?:spec|execution)\.(?=[a-z])")
+"""Of the path of a field: messages that a user of the client does not know."""
 
 _SERVERS_OWN = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE, _Code.UNKNOWN})
 """Trouble of the server: an error's class would say that it happened here."""
@@ -154,6 +158,8 @@ def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
         found = getattr(errors, reason)
     if found is not None and code not in _SERVERS_OWN:
         return found(text)
+    if reason == "INVALID_REQUEST":
+        text = _MESSAGE.sub("", text)
     kind = _CLASSES.get(code, ServerError)
     if kind is AccessError:
         text += "; check --token or ONNXSCAPE_TOKEN, or the client's certificate"
