@@ -73,7 +73,7 @@ def test_fields_are_called_as_a_user_of_the_client_knows_them():
         ),
         (
             (
-                "failed to connect to all addresses; last error: UNKNOWN: Ssl handshake failed: "
+                "failed to connect to all addresses; last error: UNKNOWN: Ssl handshake: "
                 "SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self-signed certificate"
             ),
             "the certificates do not agree",
