@@ -100,7 +100,13 @@ class WaitingChild:
 
     @classmethod
     async def start(
-        cls, function: str, *, seconds: int, memory: int, threads: int = 1
+        cls,
+        function: str,
+        *,
+        seconds: int,
+        memory: int,
+        threads: int = 1,
+        niceness: int = 0,
     ) -> WaitingChild:
         """Start a child; it imports what it needs meanwhile.
 
@@ -109,12 +115,13 @@ class WaitingChild:
             seconds: Limit of processor time for each thread.
             memory: Limit of its address space in bytes (where the system knows limits).
             threads: How many compute.
+            niceness: Added to its scheduling priority.
 
         Returns:
             The child, to be asked once, or ended.
         """
         process = await asyncio.create_subprocess_exec(
-            *_command(function, seconds * threads, memory),
+            *_command(function, seconds * threads, memory, niceness),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -180,9 +187,9 @@ class WaitingChild:
         self._process.stdin.close()
 
 
-def _command(name: str, seconds: int, memory: int) -> list[str]:
-    own = str(os.getpid())
-    return [sys.executable, "-P", "-c", _CODE, name, str(seconds), str(memory), own]
+def _command(name: str, seconds: int, memory: int, niceness: int = 0) -> list[str]:
+    numbers = map(str, (seconds, memory, niceness, os.getpid()))
+    return [sys.executable, "-P", "-c", _CODE, name, *numbers]
 
 
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
@@ -207,8 +214,10 @@ def serve() -> None:
 
     What else is printed, be it by native code, goes where stderr goes.
     """
-    name, seconds, memory, parent = sys.argv[1:]
+    name, seconds, memory, niceness, parent = sys.argv[1:]
     die_with(int(parent))
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(int(niceness))
     _limit(int(seconds), int(memory))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -163,7 +163,7 @@ class WorkerLimits:
     loading_seconds: float = 600.0
     point_seconds: float = 3600.0
     threads: int = 1
-    niceness: int = 5
+    niceness: int = 10
     cache: int = 2
 
 

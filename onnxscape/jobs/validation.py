@@ -59,6 +59,7 @@ class ValidationLimits:
         waiting: Checks that wait, at most.
         of_user: Checks of one user that are under way or wait, at most.
         cached: Orders whose check is remembered.
+        niceness: Added to the scheduling priority of a check: calls come first.
     """
 
     seconds: int = 120
@@ -69,6 +70,7 @@ class ValidationLimits:
     waiting: int = 64
     of_user: int = 4
     cached: int = 256
+    niceness: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,7 +385,11 @@ class Validator:
     async def _child(self, name: str) -> WaitingChild:
         limits = self.limits
         return await WaitingChild.start(
-            name, seconds=limits.seconds, memory=limits.memory, threads=limits.threads
+            name,
+            seconds=limits.seconds,
+            memory=limits.memory,
+            threads=limits.threads,
+            niceness=limits.niceness,
         )
 
 

@@ -205,6 +205,7 @@ def _validator(config: ServerConfig, slots: Sequence[Slot], folder: BlobFolder) 
             memory=config.reading_memory,
             threads=config.threads,
             model_nodes=config.model_nodes,
+            niceness=config.niceness,
         ),
         parallel=config.readers,
         devices=sorted(kinds_of(slots), reverse=True),  # the faster one first

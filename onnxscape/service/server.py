@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -68,6 +69,10 @@ _OPTIONS = (
 
 _STOP_SECONDS = 2.0
 """For calls that are still under way at the end; streams were told before."""
+
+_SWITCH_SECONDS = 0.0005
+"""In which a thread gives way to others: a call changes threads several times, and would wait
+for ten times as long each time while other calls compute."""
 
 _LOOK_SECONDS = 0.1
 """Between looks at what is still under way."""
@@ -214,6 +219,7 @@ async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> N
     Raises:
         UsageError: If the settings do not go together, or something is in use.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     async with Server(config) as server:

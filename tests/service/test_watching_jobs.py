@@ -277,6 +277,8 @@ def test_readers_that_are_slow_are_waited_for_and_cost_little_memory(tmp_path):
     async def scenario():
         async with served(tmp_path, quota_watchers=60) as server:
             name = many_points(server)
+            gc.collect()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             async with contextlib.AsyncExitStack() as stack:
                 calls = []
                 for _ in range(20):
@@ -292,13 +294,12 @@ def test_readers_that_are_slow_are_waited_for_and_cost_little_memory(tmp_path):
                     calls.append(stub.WatchJob(request, metadata=as_user("alice")))
                 for call in calls:
                     await call.read()
-                gc.collect()
-                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 await asyncio.sleep(1.5)
                 assert server.servicer.watchers.total == 20, "all of them wait to write"
                 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-                # All that could be sent is 220 MB; both sides are one process here.
-                assert grown < 60_000, f"{grown} KB"
+                # All that could be sent is 220 MB, on either side; both are one process here,
+                # and each client holds some MB that came although nobody reads them.
+                assert grown < 160_000, f"{grown} KB"
                 # Others are not held up, and a stalled one can still read everything.
                 assert (await server.get(name)).point_count == 15_000
                 count = 0

@@ -24,7 +24,7 @@ from onnxscape.service.jobs.requests import (
 )
 from onnxscape.service.jobs.surface_messages import open_surface
 from onnxscape.service.jobs.surface_readings import SurfaceReadings
-from onnxscape.service.jobs.watching import BATCH, Watch, Watchers
+from onnxscape.service.jobs.watching import BATCH, SharedLooks, Sight, Watch, Watchers
 from onnxscape.service.monitoring import logs
 from onnxscape.service.orders.checks import OrderLimits, refuse_violations
 from onnxscape.service.orders.ordering import Ordering
@@ -107,6 +107,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             config=config,
             call=self._call,
         )
+        self._looks = SharedLooks(self._sight)
         self.watchers = Watchers()
 
     def drain(self) -> None:
@@ -270,13 +271,10 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         findings.refuse()
         job, spec = await self._own_job(request.name)
 
-        async def look(revision: int) -> tuple[Job, Sequence[StoredPoint]] | None:
-            return await self._call(self._look, user, job.id, revision)
-
         watch = Watch(
             job.id,
             request.after_revision,
-            look=look,
+            look=functools.partial(self._looks.at, job.id),
             changed=functools.partial(self._coordinator.changed, job.id),
             message=functools.partial(self._message, spec=spec),
             watchers=self.watchers,
@@ -352,10 +350,13 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         jobs = self._store.jobs(user, states=states, limit=limit, after=after)
         return [(job, self._ordering.spec_of(job.order)) for job in jobs]
 
-    def _look(
-        self, user: str, job_id: str, revision: int
-    ) -> tuple[Job, Sequence[StoredPoint]] | None:
-        job = self._store.job(job_id, user)
+    async def _sight(self, job_id: str, revision: int) -> Sight | None:
+        """Return what comes after a revision of a job that is known to be the caller's."""
+        found = await self._call(self._look, job_id, revision)
+        return None if found is None else Sight.of(*found)
+
+    def _look(self, job_id: str, revision: int) -> tuple[Job, Sequence[StoredPoint]] | None:
+        job = self._store.job(job_id)
         if job is None:
             return None
         return job, self._store.points_after(job_id, revision, BATCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnxscape.jobs.states import FINISHED
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
     from onnxscape.jobs.records import Job, StoredPoint
     from onnxscape.v1 import jobs_pb2
 
-    Look = Callable[[int], Awaitable[tuple[Job, Sequence[StoredPoint]] | None]]
+    Look = Callable[[int], Awaitable["Sight | None"]]
     Changed = Callable[[int, float], Awaitable[bool]]
 
-BATCH = 500
+BATCH = 200
 """Most points that are told at once, and held for one watcher."""
 
 PAUSE_SECONDS = 0.2
-"""Between two looks of a watcher: points that come meanwhile are told together. Without it,
-every point of a job would wake everybody who watches it."""
+"""Between two looks of a watcher, at least: points that come meanwhile are told together.
+Without it, every point of a job would wake everybody who watches it."""
+
+SHARE_SECONDS = 0.01
+"""Further between two looks for each stream that there is: what is told costs the server as
+much as it is worth, however many watch."""
 
 BACK_SECONDS = 2.0
 """When to try again while the server restarts."""
@@ -64,6 +69,11 @@ class Watchers:
             user: Who.
         """
         return self._by_user[user]
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks of a stream."""
+        return max(PAUSE_SECONDS, SHARE_SECONDS * self.total)
 
     @contextlib.contextmanager
     def place(self, user: str, limit: int) -> Generator[None]:
@@ -108,6 +118,73 @@ class Watchers:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is to be told of a job after a revision, or a first part of it.
+
+    Attributes:
+        job: The job when it was looked at.
+        change: Revision up to which the job itself has changed, before the first point.
+        points: Responses with the points, in the order of their revisions; a tenth of what the
+            points themselves would take while somebody is slow to read.
+    """
+
+    job: Job
+    change: int
+    points: tuple[WatchJobResponse, ...]
+
+    @classmethod
+    def of(cls, job: Job, points: Sequence[StoredPoint]) -> Sight:
+        """Put in order what was read.
+
+        Args:
+            job: The job.
+            points: Its first points after the revision, in their order. They are read after
+                the job, so that there may be some of later revisions; these wait for the next
+                look.
+
+        Returns:
+            What is to be told.
+        """
+        points = _without_gaps([p for p in points if p.revision <= job.revision])
+        change = points[0].revision - 1 if points else job.revision
+        responses = (
+            WatchJobResponse(revision=revision, points=batch)
+            for revision, batch in point_batches(points)
+        )
+        return cls(job, change, tuple(responses))
+
+
+class SharedLooks:
+    """Looks at jobs, once for all who look for the same at the same time."""
+
+    def __init__(self, look: Callable[[str, int], Awaitable[Sight | None]]) -> None:
+        """Start without looks.
+
+        Args:
+            look: Looks at a job, by its ID, after a revision.
+        """
+        self._look = look
+        self._under_way: dict[tuple[str, int], asyncio.Future[Sight | None]] = {}
+
+    async def at(self, job_id: str, revision: int) -> Sight | None:
+        """Look at a job.
+
+        Args:
+            job_id: Which.
+            revision: The last one that was told.
+
+        Returns:
+            What comes after it; None if there is no such job.
+        """
+        key = job_id, revision
+        look = self._under_way.get(key)
+        if look is None:
+            look = self._under_way[key] = asyncio.ensure_future(self._look(job_id, revision))
+            look.add_done_callback(lambda _: self._under_way.pop(key))
+        return await asyncio.shield(look)  # who leaves does not take it from the others
+
+
 class Watch:
     """What one stream tells of one job.
 
@@ -132,8 +209,7 @@ class Watch:
         Args:
             job_id: The job.
             after: The last revision that the caller has seen.
-            look: Returns the job and its first points after a revision, in that order; None
-                if there is no such job.
+            look: Returns what is to be told after a revision; None if there is no such job.
             changed: Waits until the revision is above one, or for some seconds.
             message: Makes the message of a job.
             watchers: Knows when the server goes down.
@@ -162,40 +238,35 @@ class Watch:
             seen = await self._look(self._revision)
             if seen is None:
                 raise NotFoundError("job", f"{JOBS}/{self._job_id}")
-            job, points = seen
+            job = seen.job
             if self._revision > job.revision:
                 raise BadRequestError([self._too_far(job)])
-            for response in self._told_of(job, points):
+            for response in self._told_of(seen):
                 yield response
             if self._revision < job.revision:
                 continue
             if job.state in FINISHED:
                 return
             if await self._wait():
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self._watchers.pause)
             else:
                 yield WatchJobResponse(heartbeat=Heartbeat())
 
-    def _told_of(self, job: Job, points: Sequence[StoredPoint]) -> Generator[WatchJobResponse]:
+    def _told_of(self, seen: Sight) -> Generator[WatchJobResponse]:
         """Tell a part of what is after the last revision, up to the job's at most.
-
-        The points are read after the job, so that there may be some of later revisions; these
-        wait for the next look.
 
         Yields:
             The responses.
         """
-        points = [stored for stored in points if stored.revision <= job.revision]
-        before = points[0].revision - 1 if points else job.revision
-        if before > self._revision or not self._told:
+        if seen.change > self._revision or not self._told:
             # Revisions without points are changes of the job: what it is now tells them all.
             # With none to tell, the job at the start of a stream has no revision of its own.
-            change = before if before > self._revision else 0
-            yield WatchJobResponse(revision=change, job=self._message(job))
-            self._revision, self._told = before, True
-        for revision, batch in point_batches(_without_gaps(points)):
-            yield WatchJobResponse(revision=revision, points=batch)
-            self._revision = revision
+            change = seen.change if seen.change > self._revision else 0
+            yield WatchJobResponse(revision=change, job=self._message(seen.job))
+            self._revision, self._told = seen.change, True
+        for response in seen.points:
+            yield response
+            self._revision = response.revision
 
     def _too_far(self, job: Job) -> Violation:
         text = f"expected at most {job.revision}, the job's revision, got {self._revision}"

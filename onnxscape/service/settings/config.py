@@ -60,7 +60,7 @@ class ServerConfig:
 
     slots: tuple[str, ...] = ("auto",)
     threads: int = 1
-    niceness: int = 5
+    niceness: int = 10
     loaded_jobs: int = 2
 
     blob_bytes: int = 4 * _GIB

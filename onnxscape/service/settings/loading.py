@@ -89,7 +89,7 @@ SETTINGS: Mapping[str, Setting] = {
         "Workers by device, as cpu:2,cuda:0; auto for one on each GPU, or on the CPU.",
     ),
     "threads": Setting(_DEVICES, integer(1), "Threads of a worker on the CPU."),
-    "niceness": Setting(_DEVICES, integer(0, 19), "Niceness of workers."),
+    "niceness": Setting(_DEVICES, integer(0, 19), "Niceness of workers, and of checks."),
     "loaded_jobs": Setting(_DEVICES, integer(1), "Jobs that a worker keeps loaded."),
     "blob_bytes": Setting(_LIMITS, size, "Largest blob, as 512M or 4GiB."),
     "grid_points": Setting(_LIMITS, integer(1), "Points of a grid."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 
 import pytest
@@ -19,7 +20,15 @@ from onnxscape.service.answers.rich_errors import (
     NotFoundError,
     UnavailableError,
 )
-from onnxscape.service.jobs.watching import BATCH, Watch, Watchers
+from onnxscape.service.jobs.watching import (
+    BATCH,
+    PAUSE_SECONDS,
+    SHARE_SECONDS,
+    SharedLooks,
+    Sight,
+    Watch,
+    Watchers,
+)
 from onnxscape.v1 import jobs_pb2
 
 JOB = Job(
@@ -91,8 +100,12 @@ class History:
 
 
 def watch(history, after=0, *, watchers=None, heartbeat=60.0):
+    async def look(revision):
+        found = await history.look(revision)
+        return found and Sight.of(*found)
+
     return Watch(
-        "a", after, look=history.look, changed=history.changed,
+        "a", after, look=look, changed=history.changed,
         message=lambda job: jobs_pb2.Job(name=job.id, revision=job.revision, notes=job.notes),
         watchers=watchers or Watchers(), heartbeat=heartbeat,
     ).responses()  # fmt: skip
@@ -232,6 +245,44 @@ def test_points_that_come_while_it_is_looked_are_told_in_their_turn():
         assert seen.notes == history.job.notes
 
     asyncio.run(scenario())
+
+
+def test_those_who_look_at_the_same_time_share_a_look():
+    async def scenario():
+        looks, go_on = [], asyncio.Event()
+
+        async def look(job_id, revision):
+            looks.append((job_id, revision))
+            await go_on.wait()
+            return f"{job_id} after {revision}"
+
+        shared = SharedLooks(look)
+        asked = [
+            asyncio.ensure_future(shared.at(*key))
+            for key in (("a", 1), ("a", 1), ("a", 2), ("b", 1), ("a", 1))
+        ]
+        await asyncio.sleep(0)
+        asked[0].cancel()  # who began it leaves
+        await asyncio.sleep(0)
+        go_on.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(found[0], asyncio.CancelledError)
+        assert found[1:] == ["a after 1", "a after 2", "b after 1", "a after 1"]
+        assert looks == [("a", 1), ("a", 2), ("b", 1)]
+        await shared.at("a", 1)  # later is another look
+        assert looks[3:] == [("a", 1)]
+
+    asyncio.run(scenario())
+
+
+def test_the_more_watch_the_longer_they_pause():
+    watchers = Watchers()
+    with contextlib.ExitStack() as stack:
+        assert watchers.pause == PAUSE_SECONDS
+        for number in range(200):
+            stack.enter_context(watchers.place(f"user{number % 5}", 100))
+        assert watchers.pause == 200 * SHARE_SECONDS
+    assert watchers.pause == PAUSE_SECONDS
 
 
 def test_silence_is_filled_with_heartbeats_that_have_no_revision():
