@@ -106,7 +106,7 @@ class Load:
         name = made.job.name
         for _ in range(5):
             await self.call("GetJob", jobs_pb2.GetJobRequest(name=name))
-        await self.watch(name, seconds=5)
+        await self.watch(name, seconds=draw.uniform(3, 7))
         for _ in range(5):
             await self.call("GetJob", jobs_pb2.GetJobRequest(name=name))
         await self.fetch(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -223,6 +224,8 @@ async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> N
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     async with Server(config) as server:
+        gc.collect()
+        gc.freeze()  # what the modules hold need not be looked through while calls wait
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, number)
         if server.http_address is not None:

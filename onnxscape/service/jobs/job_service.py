@@ -329,7 +329,8 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     async def _own_job(self, name: str) -> tuple[Job, jobs_pb2.JobSpec]:
         job_id = job_id_of(name)
         logs.bind(job=job_id)
-        return await self._call(self._read, current_user(), job_id)
+        # Here, not in a thread: a row that is in memory takes less than the way to one.
+        return self._read(current_user(), job_id)
 
     def _read(self, user: str, job_id: str) -> tuple[Job, jobs_pb2.JobSpec]:
         job = self._store.job(job_id, user)
