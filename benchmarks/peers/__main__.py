@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=6, help="points per turn")
     parser.add_argument("--threads", type=int, help="of the CPU; all cores if left out")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--only", help="comma-separated beginnings of contestants' names")
+    parser.add_argument("--only", help="comma-separated names of contestants, or beginnings")
     parser.add_argument(
         "--processes", type=int, default=2, help="runs of the whole command; 0 for none"
     )

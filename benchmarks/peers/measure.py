@@ -252,7 +252,7 @@ def _open(
     rows: dict[str, Row] = {}
     contestants: dict[str, Contestant] = {}
     for name, (note, batch, make) in entries.items():
-        if wanted is not None and name != OURS and not name.startswith(wanted):
+        if wanted is not None and name != OURS and not _is_wanted(name, wanted, entries):
             continue
         rows[name] = Row(name, note, batch)
         try:
@@ -263,6 +263,11 @@ def _open(
             rows[name].error = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             print(f"  {name}: {rows[name].error}")
     return rows, contestants
+
+
+def _is_wanted(name: str, wanted: tuple[str, ...], entries: dict[str, Entry]) -> bool:
+    """Return whether a name is wanted, or begins with something wanted that is no name."""
+    return any(name == w or (w not in entries and name.startswith(w)) for w in wanted)
 
 
 def _setup(contestants: dict[str, Contestant], task: Task) -> dict[str, Any]:
