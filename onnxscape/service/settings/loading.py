@@ -72,7 +72,9 @@ SETTINGS: Mapping[str, Setting] = {
         "What is logged: debug, info, warning or error.",
     ),
     "drain_seconds": Setting(
-        _SERVER, number(0), "How long points under way may take when the server goes down."
+        _SERVER,
+        number(0),
+        "How long points and transfers under way may take when the server goes down.",
     ),
     "auth": Setting(
         _WHO, choice("none", "token", "mtls"), "How callers are known: none, token or mtls."
