@@ -256,8 +256,9 @@ class Coordinator:
             raise UsageError(f"job {job_id} is {job.state}; cancel it before it is deleted")
         live = self._courses.live.get(job_id)
         if live is not None:
-            async with self._ledger.patience(PATIENCE):
-                await live.gone.wait()  # its last chunks are being ended
+            seconds = self._config.stop_seconds + PATIENCE
+            async with self._ledger.patience(seconds, "its last points have been ending"):
+                await live.gone.wait()
         await self._ledger.call(self._store.delete_job, job_id)
         path = surface_path(self._surfaces, job_id)
         await self._ledger.call(path.unlink, missing_ok=True)

@@ -35,6 +35,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_user ON jobs (user, number);
 CREATE INDEX jobs_by_digest ON jobs (user, digest);
 CREATE INDEX jobs_by_state ON jobs (state);
+CREATE INDEX jobs_by_end ON jobs (ended);
 CREATE TABLE requests (
     user TEXT NOT NULL, request_id TEXT NOT NULL, job TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (user, request_id)) WITHOUT ROWID;
@@ -113,7 +114,7 @@ def job_of(row: Sequence[Any]) -> Job:
     return Job(
         id=identifier,
         user=user,
-        order=_order(order),
+        order=_order(order) if len(order) <= _SHORT else Order.from_json(order),
         display_name=display_name,
         priority=priority,
         state=JobState(state),
@@ -137,9 +138,13 @@ def job_of(row: Sequence[Any]) -> Job:
     )
 
 
+_SHORT = 4096
+"""Characters of the JSON of orders that are remembered: all of them together stay small."""
+
+
 @functools.lru_cache(maxsize=512)
 def _order(text: str) -> Order:
-    """Return an order from its JSON: it never changes, and its job is looked at often."""
+    """Return a short order from its JSON: its job is looked at often."""
     return Order.from_json(text)
 
 

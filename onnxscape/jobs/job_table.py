@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxscape.errors import RequestIdConflictError
 from onnxscape.jobs.failpoints import reach
@@ -28,6 +28,8 @@ _USELESS = (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING)
 _EQUAL = (
     "WHERE user = ? AND digest = ? AND state NOT IN (?, ?, ?) ORDER BY number DESC LIMIT 1"
 )
+
+_JOB = JOBS + "WHERE id = ?"
 
 _ACTIVE = (
     "SELECT count(*), total(seconds * max(total - done - failed, 0) / max(total, 1)) FROM jobs"
@@ -175,9 +177,19 @@ class JobTable:
         Returns:
             The job; None if there is none, or it is another user's.
         """
-        rows = self._database.rows(JOBS + "WHERE id = ?", (job_id,))
-        found = job_of(rows[0]) if rows else None
-        return found if found is None or user in {None, found.user} else None
+        return _of_user(self._database.rows(_JOB, (job_id,)), user)
+
+    def job_now(self, job_id: str, user: str | None = None) -> Job | None:
+        """Return a job without waiting for others who read.
+
+        Args:
+            job_id: Which.
+            user: Whose it must be; None for anybody's.
+
+        Returns:
+            The job; None if `job` would return None, or would have to wait.
+        """
+        return _of_user(self._database.rows_now(_JOB, (job_id,)) or (), user)
 
     def jobs(
         self,
@@ -239,7 +251,7 @@ class JobTable:
         Returns:
             The jobs.
         """
-        query = JOBS + "WHERE ended < ? ORDER BY number LIMIT ?"
+        query = JOBS + "WHERE ended < ? ORDER BY ended LIMIT ?"
         return [job_of(row) for row in self._database.rows(query, (moment, limit))]
 
     def kept_count(self, user: str) -> int:
@@ -270,6 +282,11 @@ class JobTable:
         if user is not None:
             query, values = query + " WHERE user = ?", [user]
         return {sha256 for (sha256,) in self._database.rows(query, values)}
+
+
+def _of_user(rows: Sequence[tuple[Any, ...]], user: str | None) -> Job | None:
+    found = job_of(rows[0]) if rows else None
+    return found if found is None or user in {None, found.user} else None
 
 
 def _found(

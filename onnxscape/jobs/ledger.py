@@ -133,11 +133,14 @@ class Ledger:
             lock.release()
 
     @contextlib.asynccontextmanager
-    async def patience(self, seconds: float) -> AsyncGenerator[None]:
+    async def patience(
+        self, seconds: float, others: str = "others have been writing"
+    ) -> AsyncGenerator[None]:
         """Wait for others, unless they wait for the disk for long.
 
         Args:
             seconds: How long to wait.
+            others: What they do, for people.
 
         Yields:
             Nothing.
@@ -153,7 +156,7 @@ class Ledger:
         except TimeoutError as error:
             if not timer.expired():
                 raise
-            why = self.trouble or f"others have been writing for {seconds:g} s"
+            why = self.trouble or f"{others} for {seconds:g} s"
             raise StorageError(f"cannot write now: {why}; try again later") from error
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import grpc
@@ -141,10 +142,11 @@ class Certificates:
             What is in them.
 
         Raises:
-            UsageError: If one cannot be read.
+            UsageError: If one cannot be read or used, or the key is of another certificate.
         """
         self._seen = self._state()
         content = {flag: _read(path, flag) for flag, path in self._files.items()}
+        self._try()
         pair = content["--tls-key"], content["--tls-cert"]
         return grpc.ssl_server_certificate_configuration(
             [pair], root_certificates=content.get("--client-ca")
@@ -165,6 +167,31 @@ class Certificates:
             return None
         _log.info("certificates read again")
         return found
+
+    def _try(self) -> None:
+        """Find out whether the files can be used: gRPC would not say.
+
+        Raises:
+            UsageError: If they cannot.
+        """
+        certificate, key = self._files["--tls-cert"], self._files["--tls-key"]
+        authorities = self._files.get("--client-ca")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # A key with a password is refused, not asked for.
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"expected a certificate and its key without a password, got --tls-cert "
+                f"{certificate} and --tls-key {key}: {reason(error)}"
+            ) from error
+        try:
+            if authorities is not None:
+                context.load_verify_locations(authorities)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"expected certificates in --client-ca {authorities}: {reason(error)}"
+            ) from error
 
     def _state(self) -> tuple[tuple[int, int], ...]:
         """Return what changes when a file is replaced; a file that is gone has changed."""

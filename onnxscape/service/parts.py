@@ -161,15 +161,15 @@ class Parts:
         Returns:
             What went.
         """
-        keep = self.config.keep_jobs
-        jobs = await self.jobs.expire(time.time() - keep) if keep else 0
-        freed = await asyncio.to_thread(
+        freed = await asyncio.to_thread(  # first: a full disk may need it for all else
             collect,
             self.config,
             folder=self.folder,
             catalog=self.catalog,
             needed=self.store.referenced_blobs,
         )
+        keep = self.config.keep_jobs
+        jobs = await self.jobs.expire(time.time() - keep) if keep else 0
         return Cleaned(jobs=jobs, blob_bytes=freed)
 
     def reading(self) -> Reading:

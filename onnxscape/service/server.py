@@ -137,7 +137,7 @@ class Server:
         await self._stack.aclose()
 
     async def drain(self) -> None:
-        """Go down: take no orders, tell watchers, let points under way end, then stop."""
+        """Go down: take no orders, tell watchers, let points and transfers end, then stop."""
         self._trouble = "the server is going down"
         self._limits.draining = True
         _log.info("draining", extra={"seconds": self._config.drain_seconds})

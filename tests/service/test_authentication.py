@@ -263,7 +263,7 @@ def test_callers_are_who_their_certificates_say(tmp_path, certificates):
 
 
 def test_certificates_that_are_renewed_are_used_from_the_next_connection_on(
-    tmp_path, certificates
+    tmp_path, certificates, caplog
 ):
     @run
     async def test():
@@ -294,6 +294,9 @@ def test_certificates_that_are_renewed_are_used_from_the_next_connection_on(
                 assert await user_of(before) == "ann"
                 (own / "server.key").write_text("half a ke")
                 assert await ask("other") == "ann"
+                shutil.copy(certificates / "server.key", own)  # of the other certificate
+                assert await ask("other") == "ann"
+                assert "cannot use the new certificates" in caplog.text
                 (own / "server.key").unlink()
                 assert await ask("other") == "ann"
 
@@ -307,6 +310,10 @@ def test_certificates_that_are_none_are_told(tmp_path, certificates):
         broken = tls(certificates) | {"tls_key": tmp_path / "x.pem"}
         with pytest.raises(UsageError, match=r"PEM file for --tls-key"):
             async with whole(tmp_path, **broken):
+                pass
+        other = tls(certificates) | {"tls_key": certificates / "ann.key"}
+        with pytest.raises(UsageError, match=r"a certificate and its key"):
+            async with whole(tmp_path, **other):
                 pass
         missing = tls(certificates) | {"tls_cert": tmp_path / "none.pem"}
         with pytest.raises(UsageError, match=r"cannot read --tls-cert"):

@@ -1,4 +1,6 @@
 import asyncio
+import time
+from unittest import mock
 
 import grpc
 import pytest
@@ -6,6 +8,7 @@ from whole_server import digest_of, refused, run, whole
 
 from onnxscape.jobs.order import DataRef, Order
 from onnxscape.jobs.records import Estimate
+from onnxscape.jobs.states import JobEvent
 from onnxscape.service.catalog.records import EVERYBODY
 from onnxscape.v1 import catalog_pb2, jobs_pb2, server_pb2
 from onnxscape.version import __version__
@@ -351,3 +354,24 @@ async def test_the_server_tells_its_limits_and_what_the_caller_uses(tmp_path):
         assert [device.name for device in info.devices] == ["cpu"]
         other = await served.bob.call(served.bob.about.GetServerInfo, request)
         assert (other.quota.user, other.quota.weight, other.quota.blob_bytes) == ("bob", 1, 0)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0.0, 2), (1e9, 2), (60.0, 1)])
+def test_housekeeping_deletes_jobs_whose_time_is_over(tmp_path, keep, left):
+    async def idle(_clean):
+        """Stand in for the server's own housekeeping, which would be the first."""
+
+    @run
+    async def test():
+        async with whole(tmp_path, keep_jobs=keep) as served:
+            store = served.parts.store
+            for model in ("a" * 64, "b" * 64):
+                order_job(store, "ann", model)
+            done, _ = store.jobs("ann", limit=9)
+            store.move(done.id, JobEvent.CANCEL, now=time.time() - 3600)
+            went = await served.parts.clean()
+            assert went.jobs == 2 - left
+            assert len(store.jobs("ann", limit=9)) == left
+
+    with mock.patch("onnxscape.service.server.keep_house", idle):
+        test()

@@ -1,1 +1,1 @@
-"""What callers are told: pages, errors as statuses."""
+"""What callers say and are told: names, findings, pages, errors as statuses."""

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from onnxscape.service.client.retries import Backoff, Patience
-from onnxscape.service.client.server_errors import away, error_of, retry_delay
+from onnxscape.service.client.server_errors import away, error_of
 from onnxscape.v1.blobs_pb2_grpc import BlobServiceStub
 from onnxscape.v1.catalog_pb2_grpc import CatalogServiceStub
 from onnxscape.v1.jobs_pb2_grpc import JobServiceStub
@@ -106,18 +106,21 @@ class Connection:
             OnnxscapeError: What the server answers, or that it does not.
         """
         backoff = Backoff(self.patience, self.patience.call)
+
+        def tell() -> None:
+            if backoff.failures == 2:  # what the second try mends at once is not worth a line
+                self.told(trouble)
+
         while True:
             try:
                 response = await method(request, timeout=seconds, metadata=self.metadata)
             except grpc.aio.AioRpcError as error:
-                # What the second try mends at once is not worth a line.
-                if backoff.failures == 1 and retry_delay(error) is not None:
-                    self.told(away(self.address, error))
-                if not await backoff.wait(error):
+                trouble = away(self.address, error)
+                if not await backoff.wait(error, tell):
                     raise self.error(error) from error
             else:
                 if backoff.failures > 1:
-                    self.told(f"{self.address} is back")
+                    self.told(f"{self.address} answers again")
                 return response
 
     def error(self, error: grpc.aio.AioRpcError) -> OnnxscapeError:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from onnxscape.service.client.server_errors import retry_delay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import grpc.aio
 
 
@@ -63,11 +65,14 @@ class Backoff:
         """Whether the last try failed."""
         return self.failures > 0
 
-    async def wait(self, error: grpc.aio.AioRpcError) -> bool:
+    async def wait(
+        self, error: grpc.aio.AioRpcError, tell: Callable[[], None] | None = None
+    ) -> bool:
         """Wait before the next try.
 
         Args:
             error: What the last try ended with.
+            tell: Called before it waits; not if there is no next try.
 
         Returns:
             Whether there is to be one; False, at once, if it would not help or be too late.
@@ -79,6 +84,8 @@ class Backoff:
             self._give_up = now + self._seconds
         if least is None or now + least >= self._give_up:
             return False
+        if tell is not None:
+            tell()
         # All clients of a server that comes back shall not come at the same moment.
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         await asyncio.sleep(min(max(least, self._wait * jitter), self._give_up - now))

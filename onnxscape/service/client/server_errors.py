@@ -53,8 +53,8 @@ _WORDS = (
 )
 """What is in gRPC's own words, and what it means; the first one that fits."""
 
-_MESSAGE = re.compile(r"\b(?:spec|execution)\.(?=[a-z])")
-"""Of the path of a field: messages that a user of the client does not know."""
+_MESSAGE = re.compile(r"(^|; )(?:spec|execution)\.(?=[a-z])")
+"""At the beginning of a field's path: a message that a user of the client does not know."""
 
 _SERVERS_OWN = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE, _Code.UNKNOWN})
 """Trouble of the server: an error's class would say that it happened here."""
@@ -159,7 +159,7 @@ def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
     if found is not None and code not in _SERVERS_OWN:
         return found(text)
     if reason == "INVALID_REQUEST":
-        text = _MESSAGE.sub("", text)
+        text = _MESSAGE.sub(r"\1", text)
     kind = _CLASSES.get(code, ServerError)
     if kind is AccessError:
         text += "; check --token or ONNXSCAPE_TOKEN, or the client's certificate"
@@ -188,7 +188,8 @@ def away(address: Address, error: grpc.aio.AioRpcError) -> str:
         address: Of the server.
         error: Why the call failed.
     """
-    return f"{address} is away ({plain_reason(error)}); trying again"
+    what = "away" if error.code() in _PASSING else "busy"
+    return f"{address} is {what} ({plain_reason(error)}); trying again"
 
 
 def unreachable(address: Address, why: str) -> str:

@@ -17,7 +17,7 @@ from onnxscape.service.client.job_info import (
     point_results,
 )
 from onnxscape.service.client.retries import Backoff
-from onnxscape.service.client.server_errors import away, retry_delay
+from onnxscape.service.client.server_errors import away
 from onnxscape.v1.jobs_pb2 import WatchJobRequest
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ async def watch(
     """
     backoff = Backoff(connection.patience, connection.patience.stream)
     revision, last, begun = after_revision, math.inf, False
-    told = told or connection.told
+    say = told or connection.told
+
+    def tell() -> None:
+        say(trouble)
+
     while True:
         request = WatchJobRequest(name=name, after_revision=revision)
         call = connection.jobs.WatchJob(request, metadata=connection.metadata)
@@ -97,7 +101,7 @@ async def watch(
             async for response in _responses(call, connection.patience.silence):
                 if backoff.failing:
                     backoff.succeeded()
-                    told(f"{connection.address} is back")
+                    say(f"{connection.address} is back")
                 event = _event(response, revision)
                 if event is None:
                     continue
@@ -109,9 +113,8 @@ async def watch(
                 if revision >= last:
                     return
         except grpc.aio.AioRpcError as error:
-            if not backoff.failing and retry_delay(error) is not None:
-                told(away(connection.address, error))
-            if not await backoff.wait(error):
+            trouble = away(connection.address, error)
+            if not await backoff.wait(error, None if backoff.failing else tell):
                 raise connection.error(error) from error
         finally:
             call.cancel()

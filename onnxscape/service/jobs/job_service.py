@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,6 +17,7 @@ from onnxscape.service.answers.pages import after_token, page_size, page_token
 from onnxscape.service.answers.rich_errors import FailedPreconditionError, NotFoundError
 from onnxscape.service.caller import current_user
 from onnxscape.service.jobs.completions import Completions
+from onnxscape.service.jobs.known_specs import KnownSpecs
 from onnxscape.service.jobs.messages import job_message
 from onnxscape.service.jobs.requests import (
     job_id_of,
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
 
+_log = logging.getLogger(__name__)
+
 HEARTBEAT = 15.0
 """Seconds of silence after which watchers are told that all is well."""
 
@@ -61,7 +65,8 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     """Answers the calls of JobService.
 
     The store is asked in threads of two kinds: questions about one job never wait behind the
-    reading of a whole surface.
+    reading of a whole surface. A job that was asked for lately is read at once where nobody
+    has to be waited for.
 
     Attributes:
         watchers: Who watches how many jobs.
@@ -107,6 +112,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             config=config,
             call=self._call,
         )
+        self._specs = KnownSpecs()
         self._looks = SharedLooks(self._sight)
         self.watchers = Watchers()
 
@@ -240,13 +246,20 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             before: Unix seconds.
 
         Returns:
-            How many these were.
+            How many are gone; what cannot be deleted now is logged, and left.
         """
         count = 0
         while jobs := await self._call(self._store.ended_before, before):
+            done = 0
             for job in jobs:
-                await self._delete(job)
-                count += 1
+                try:
+                    await self._delete(job)
+                    done += 1
+                except StorageError:
+                    _log.warning("cannot delete a job", extra={"job": job.id}, exc_info=True)
+            count += done
+            if done < len(jobs):
+                break  # the others have their turn the next time
         return count
 
     async def _delete(self, job: Job) -> None:
@@ -329,14 +342,21 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     async def _own_job(self, name: str) -> tuple[Job, jobs_pb2.JobSpec]:
         job_id = job_id_of(name)
         logs.bind(job=job_id)
-        # Here, not in a thread: a row that is in memory takes less than the way to one.
-        return self._read(current_user(), job_id)
+        user, spec = current_user(), self._specs.get(job_id)
+        if spec is not None:
+            # Here, not in a thread: one row that is in memory takes less than the way to one.
+            job = self._store.job_now(job_id, user)
+            if job is not None:
+                return job, spec
+        return await self._call(self._read, user, job_id)
 
     def _read(self, user: str, job_id: str) -> tuple[Job, jobs_pb2.JobSpec]:
         job = self._store.job(job_id, user)
         if job is None:
             raise NotFoundError("job", f"{JOBS}/{job_id}")
-        return job, self._ordering.spec_of(job.order)
+        spec = self._ordering.spec_of(job.order)
+        self._specs.add(job_id, spec)
+        return job, spec
 
     def _release(self, job: Job) -> None:
         """Let go of the blobs of a deleted job that nothing else of its user needs."""

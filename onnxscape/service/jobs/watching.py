@@ -38,8 +38,11 @@ PAUSE_SECONDS = 0.2
 Without it, every point of a job would wake everybody who watches it."""
 
 SHARE_SECONDS = 0.01
-"""Further between two looks for each stream that there is: what is told costs the server as
-much as it is worth, however many watch."""
+"""Between two looks for each stream that there is, if that is more: so many looks cost the
+server about the same, however many watch."""
+
+LONGEST_PAUSE = 2.0
+"""Between two looks at most: so late is a watcher told."""
 
 BACK_SECONDS = 2.0
 """When to try again while the server restarts."""
@@ -73,7 +76,13 @@ class Watchers:
     @property
     def pause(self) -> float:
         """Seconds between two looks of a stream."""
-        return max(PAUSE_SECONDS, SHARE_SECONDS * self.total)
+        return min(max(PAUSE_SECONDS, SHARE_SECONDS * self.total), LONGEST_PAUSE)
+
+    async def rest(self) -> None:
+        """Wait for that time, or until the server goes down."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.pause):
+                await self.leaving.wait()
 
     @contextlib.contextmanager
     def place(self, user: str, limit: int) -> Generator[None]:
@@ -248,7 +257,7 @@ class Watch:
             if job.state in FINISHED:
                 return
             if await self._wait():
-                await asyncio.sleep(self._watchers.pause)
+                await self._watchers.rest()
             else:
                 yield WatchJobResponse(heartbeat=Heartbeat())
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from onnxscape.service.catalog.store import CatalogStore
     from onnxscape.v1 import jobs_pb2
 
-_REMEMBERED = 1000
-"""Orders whose spec is remembered: a job is asked for many times."""
-
 _OFFERED = 10_000
 """Models, or data sets, that a server offers to all of its users, at most."""
 
@@ -39,7 +36,6 @@ class Ordering:
         """
         self._catalog = catalog
         self._blob_size = blob_size
-        self._specs: dict[int, tuple[Order, jobs_pb2.JobSpec]] = {}
 
     def order_of(self, user: str, request: jobs_pb2.CreateJobRequest) -> Order:
         """Make an order of a request.
@@ -97,18 +93,8 @@ class Ordering:
             order: The order.
 
         Returns:
-            The spec; not to be changed, as it is remembered.
+            The spec.
         """
-        known = self._specs.get(id(order))
-        if known is not None and known[0] is order:
-            return known[1]
-        spec = self._spec_of(order)
-        if len(self._specs) >= _REMEMBERED:
-            self._specs.clear()
-        self._specs[id(order)] = order, spec
-        return spec
-
-    def _spec_of(self, order: Order) -> jobs_pb2.JobSpec:
         models, data_sets = self._offered
         ref = order.data
         uploaded = ref.name if ref.blob is None else data_set_id(ref)

@@ -38,7 +38,7 @@ class UserQuota:
 class ServerConfig:
     """All settings of a server.
 
-    Each has its row in `settings.SETTINGS`: how it is read, and what it means.
+    Each has its row in `settings.loading.SETTINGS`: how it is read, and what it means.
     """
 
     host: str = "127.0.0.1"

@@ -207,6 +207,20 @@ def test_a_child_that_is_not_asked_can_be_ended(function):
     assert asyncio.run(started()) == (True, False)
 
 
+def test_a_child_lets_others_go_first(function):
+    call = function("import os; return str(os.nice(0)).encode()")
+
+    async def asked(niceness):
+        child = await WaitingChild.start(
+            f"{call.__module__}:call", seconds=10, memory=1 << 30, niceness=niceness
+        )
+        return int(await child.answer(b"", seconds=10, most=100))
+
+    own = os.nice(0)
+    assert asyncio.run(asked(0)) == own
+    assert asyncio.run(asked(3)) == min(own + 3, 19)
+
+
 @pytest.mark.parametrize("waiting", [False, True])
 def test_a_child_does_not_see_the_secrets_of_its_parent(function, monkeypatch, waiting):
     secrets = {"AWS_SECRET_ACCESS_KEY", "ONNXSCAPE_TOKEN", "SSH_AUTH_SOCK"}

@@ -45,14 +45,14 @@ def line(count, first=0):
 def traced(store):
     """Returns a list that grows by every statement that the store executes."""
     statements = []
-    for connection in (store._database._writer, store._database._reader):
+    for connection in (store._database._writer, *store._database._readers):
         connection.set_trace_callback(statements.append)
     return statements
 
 
 def steps(store, statement):
     """Returns how SQLite is going to find the rows of a statement."""
-    rows = store._database._reader.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+    rows = store._database.rows(f"EXPLAIN QUERY PLAN {statement}")
     return [text for *_, text in rows]
 
 
@@ -77,6 +77,8 @@ def test_no_call_for_a_job_looks_at_all_jobs_or_all_points(store):
         lambda: store.set_total(job.id, 8),
         lambda: store.replan(job.id, "Q", "memory was short"),
         lambda: store.job(job.id, "ann"),
+        lambda: store.job_now(job.id, "ann"),
+        lambda: store.ended_before(1.0),
         lambda: store.jobs("ann", limit=2),
         lambda: store.jobs("ann", states={JobState.QUEUED}, limit=2, after=2),
         lambda: store.find_request("ann", "request 1"),

@@ -41,7 +41,7 @@ def test_fields_are_called_as_a_user_of_the_client_knows_them():
             BadRequestError(
                 [
                     Violation("spec.grid.x.num", "expected a number from 2 to 9, got 1"),
-                    Violation("execution.device", "expected one of auto, cpu, got tpu"),
+                    Violation("execution.device", "expected one of auto, cpu, got 'spec.tpu'"),
                 ]
             )
         ),
@@ -50,7 +50,7 @@ def test_fields_are_called_as_a_user_of_the_client_knows_them():
     assert type(found) is UsageError
     assert str(found) == (
         "grid.x.num: expected a number from 2 to 9, got 1; "
-        "device: expected one of auto, cpu, got tpu"
+        "device: expected one of auto, cpu, got 'spec.tpu'"
     )
 
 

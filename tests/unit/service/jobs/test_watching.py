@@ -22,6 +22,7 @@ from onnxscape.service.answers.rich_errors import (
 )
 from onnxscape.service.jobs.watching import (
     BATCH,
+    LONGEST_PAUSE,
     PAUSE_SECONDS,
     SHARE_SECONDS,
     SharedLooks,
@@ -279,10 +280,28 @@ def test_the_more_watch_the_longer_they_pause():
     watchers = Watchers()
     with contextlib.ExitStack() as stack:
         assert watchers.pause == PAUSE_SECONDS
-        for number in range(200):
+        for number in range(100):
             stack.enter_context(watchers.place(f"user{number % 5}", 100))
-        assert watchers.pause == 200 * SHARE_SECONDS
+        assert watchers.pause == 100 * SHARE_SECONDS > PAUSE_SECONDS
+        for _ in range(900):
+            stack.enter_context(watchers.place("ann", 1000))
+        assert watchers.pause == LONGEST_PAUSE
     assert watchers.pause == PAUSE_SECONDS
+
+
+def test_a_server_that_goes_down_does_not_wait_for_watchers_that_pause():
+    async def scenario():
+        watchers = Watchers()
+        with contextlib.ExitStack() as stack:
+            for _ in range(1000):
+                stack.enter_context(watchers.place("ann", 1000))
+            resting = asyncio.ensure_future(watchers.rest())
+            await asyncio.sleep(0.01)
+            assert not resting.done()
+            watchers.leaving.set()
+            await asyncio.wait_for(resting, LONGEST_PAUSE / 2)
+
+    asyncio.run(scenario())
 
 
 def test_silence_is_filled_with_heartbeats_that_have_no_revision():
