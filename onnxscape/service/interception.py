@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -50,7 +50,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         Args:
             handler: Has the method's own.
         """
-        return cast("Deserializer | None", handler.request_deserializer)
+        return handler.request_deserializer
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails

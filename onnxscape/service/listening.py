@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ from onnxscape.errors import UsageError
 from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from onnxscape.service.settings.config import ServerConfig
@@ -114,7 +115,7 @@ def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
     certificates = Certificates(config.tls_cert, config.tls_key, config.client_ca)
     return grpc.dynamic_ssl_server_credentials(
         certificates.read(),
-        certificates.replaced,
+        cast("Callable[[], grpc.ServerCertificateConfiguration]", certificates.replaced),
         require_client_authentication=config.client_ca is not None,
     )
 
