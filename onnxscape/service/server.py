@@ -230,10 +230,10 @@ async def run_server(config: ServerConfig, announce: Callable[[str], None]) -> N
             loop.add_signal_handler(number, signals.put_nowait, number)
         if server.http_address is not None:
             announce(f"healthz, readyz and metrics on {server.http_address}")
+        announce(f"listening on {server.address}")
         if server.resumed:
             jobs = "job" if server.resumed == 1 else "jobs"
             announce(f"going on with {server.resumed} unfinished {jobs}")
-        announce(f"listening on {server.address}")
         await signals.get()
         draining = asyncio.create_task(server.drain())
         hurry = asyncio.create_task(signals.get())

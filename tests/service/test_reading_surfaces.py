@@ -289,6 +289,7 @@ def test_a_surface_that_is_deleted_before_it_is_read_is_not_found(tmp_path):
                 return found
 
             server.store.job = vanishing
+            server.store.job_now = lambda *_: None  # it has to be asked for
             request = jobs_pb2.ReadSurfaceRequest(name=job.name)
             found = await refused(server.stub.ReadSurface(request))
             assert found.code is grpc.StatusCode.NOT_FOUND
