@@ -54,7 +54,7 @@ def job_text(info: JobInfo) -> str:
         "points": f"{info.done} of {info.total}{failed}" if info.id else "",
         "estimate": takes,
         "priority": str(info.priority) if info.priority else "",
-        "ordered": _time(info.created),
+        "ordered": _time(info.created) if info.id else "not yet: it was only checked",
         "started": _time(info.started),
         "ended": _time(info.ended),
         "device": duration(info.device_seconds) if info.device_seconds else "",
@@ -92,9 +92,19 @@ def server_text(info: ServerInfo, offered: Mapping[str, Offered]) -> str:
         "user": info.user,
         "devices": "; ".join(devices),
         "data": ", ".join(sorted(offered)),
+        "limits": _limits(info.limits),
         "quota": ", ".join(_quota(info.quota)),
     }
     return "\n".join(f"{name:<10}  {text}" for name, text in rows.items() if text)
+
+
+def _limits(limits: Mapping[str, float]) -> str:
+    """Return the limits that a user meets first."""
+    grid = f"grids of {limits.get('grid_points', 0):.0f} points"
+    blob = f"files of {human_bytes(int(limits.get('blob_bytes', 0)))}"
+    return (
+        f"{grid}, {blob}, jobs of {duration(limits.get('job_device_time', 0.0))} of a device"
+    )
 
 
 def _quota(quota: Mapping[str, float]) -> list[str]:

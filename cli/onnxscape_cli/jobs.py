@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxscape.errors import JobFailedError
 from onnxscape.jobs.states import JobState
 from onnxscape_cli.evaluation_options import (
     evaluation_options,
@@ -228,12 +229,14 @@ def fetch_command(
         job = client.job(job_id)
         landscape = job.landscape(partial=True)
         where = str(client.address)
+    count = evaluated_points(landscape)
+    if not count:
+        raise JobFailedError(f"{_unfinished(job)}, so that there is nothing to write")
     path = out or Path(f"{job.id}.h5")
     save_without_loss(landscape, path, overwrite=restart)
     if not landscape.complete:
         terminal.warning(_unfinished(job))
     pictures = [] if no_plot else draw(landscape, path, terminal)
-    count = evaluated_points(landscape)
     report = Report(landscape=landscape, computed=count, reused=0, seconds={})
     summarize(path, report, pictures, terminal, wrote=True)
     if as_json:

@@ -48,6 +48,7 @@ def test_an_equal_order_says_that_it_is_the_same_job(submit):
 def test_an_estimate_orders_nothing(submit, server):
     done = submit("--estimate")
     assert "estimate    9 points, 3.0 s of a device" in done.out
+    assert "ordered     not yet" in done.out
     assert server.jobs == {}
 
 
@@ -107,6 +108,19 @@ def test_a_surface_is_fetched_with_its_pictures(submit, jobs, here):
     assert ox.load(here / "j1.h5").complete
     assert list(here.glob("j1*.png"))
     assert "grid        loss 1 to 4" in done.out
+
+
+def test_a_job_without_a_point_has_nothing_to_fetch(submit, jobs, server, here):
+    server.at_once = False
+    submit()
+    done = jobs("fetch", "j1", "--out", "s.h5")
+    assert done.status == 5
+    assert "0 of 9 points are there" in done.error()
+    assert not list(here.glob("s*"))
+
+
+def test_the_server_says_its_limits(jobs):
+    assert "limits      grids of " in jobs("server").out
 
 
 def test_a_partial_surface_is_fetched_with_a_warning_and_again(submit, jobs, server, here):

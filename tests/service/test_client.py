@@ -238,3 +238,8 @@ def test_nothing_of_the_client_is_loaded_before_it_is_used():
 def test_the_client_needs_no_onnx_runtime():
     script = "import sys, onnxscape; onnxscape.Client; assert 'onnxruntime' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_state_that_there_is_not_is_an_error_of_ours(client):
+    with pytest.raises(errors.UsageError, match=r"the state of a job \(queued, .*got 'done'"):
+        list(client.jobs(["done"]))

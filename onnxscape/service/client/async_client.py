@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc.aio
 
-from onnxscape.errors import OnnxscapeError
+from onnxscape.errors import OnnxscapeError, UsageError
 from onnxscape.evaluation.arguments import make_request
 from onnxscape.evaluation.observer import QuietObserver
 from onnxscape.jobs.states import JobState
@@ -274,7 +274,7 @@ class AsyncClient:
             OnnxscapeError: If the server is not reached, or refuses.
         """
         connection, token = self._connection, ""
-        wanted = [f"JOB_STATE_{JobState(state).upper()}" for state in states]
+        wanted = [f"JOB_STATE_{_state(state).upper()}" for state in states]
         while True:
             request = jobs_pb2.ListJobsRequest(
                 page_size=_PAGE, page_token=token, states=wanted
@@ -383,6 +383,19 @@ class AsyncClient:
             connection.catalog.CreateDataSet, request, seconds=LONG
         )
         return str(response.data_set.name)
+
+
+def _state(name: JobState | str) -> JobState:
+    """Return a state by its name.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    try:
+        return JobState(name)
+    except ValueError:
+        known = ", ".join(state.value for state in JobState)
+        raise UsageError(f"expected the state of a job ({known}), got {name!r}") from None
 
 
 def _tell_nobody(text: str) -> None:
