@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -64,6 +65,9 @@ _HIDDEN: Mapping[grpc.StatusCode, str] = {
 
 _PASSING = frozenset({errors.StorageError, errors.ServerBusyError})
 
+_MOMENT = 0.2
+"""Seconds after a failed write in which it must be known that the client has left."""
+
 RETRY_SECONDS = 5.0
 """When to try again after trouble that passes."""
 
@@ -124,12 +128,19 @@ async def answered(context: Context) -> AsyncGenerator[None]:
     except grpc.aio.AbortError:
         raise  # has its status
     except grpc.aio.BaseError:
-        # The call is over: a write to a client that left fails so, not as a cancellation.
-        if not context.cancelled() and not context.done():
-            raise
+        # The call is over: a write to a client that left fails so, a moment before gRPC
+        # cancels the call.
+        if not _is_over(context):
+            await asyncio.sleep(_MOMENT)
+            if not _is_over(context):
+                raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a clean status
         status = rpc_status.to_status(status_error(error).to_status())
         await context.abort_with_status(status)
+
+
+def _is_over(context: Context) -> bool:
+    return bool(context.cancelled() or context.done())
 
 
 class StatusInterceptor(WrappingInterceptor):
