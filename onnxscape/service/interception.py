@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -34,6 +35,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         """Start without methods."""
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
+    @abstractmethod
     def wrapped(self, method: Method, *, name: str, handler: Handler) -> Method:
         """Return what is called in place of a method.
 
@@ -42,7 +44,6 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
             name: Its full name.
             handler: Says what it takes and gives.
         """
-        raise NotImplementedError
 
     def deserializer(self, handler: Handler) -> Deserializer | None:
         """Return what reads the requests of a method.
@@ -92,11 +93,8 @@ def _method_of(handler: Handler) -> Method:
         for streaming in (handler.request_streaming, handler.response_streaming)
     )
     method: Method = getattr(handler, kind)
-    return functools.partial(_write_all, method) if _yields(method) else method
-
-
-def _yields(method: Any) -> bool:
-    return inspect.isasyncgenfunction(method)
+    yields = inspect.isasyncgenfunction(method)
+    return functools.partial(_write_all, method) if yields else method
 
 
 async def _write_all(method: Callable[..., Any], request: Any, context: Context) -> None:

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 from onnxscape.errors import UsageError
+from onnxscape.service.listening import shown
 from onnxscape.service.monitoring.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ class Operations:
                 "another --http-host or --http-port"
             ) from error
         self.port = int(self._server.server_address[1])
-        shown = f"[{host}]" if ":" in host else host
-        self.address = f"{shown}:{self.port}"
+        self.address = f"{shown(host)}:{self.port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="operations", daemon=True
         )
