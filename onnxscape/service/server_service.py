@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.duration_pb2 import Duration
-
+from onnxscape.service.answers.times import duration
 from onnxscape.service.caller import current_user
 from onnxscape.service.catalog.blob_service import LARGEST_PIECE
 from onnxscape.v1 import server_pb2, server_pb2_grpc
@@ -78,7 +76,7 @@ class ServerServicer(server_pb2_grpc.ServerServiceServicer):
             grid_points=config.grid_points,
             model_nodes=config.model_nodes,
             memory_bytes=config.worker_memory,
-            job_device_time=_duration(config.job_device_seconds),
+            job_device_time=duration(config.job_device_seconds),
         )
         quota = await asyncio.to_thread(self._quota, current_user())
         return server_pb2.GetServerInfoResponse(
@@ -97,12 +95,7 @@ class ServerServicer(server_pb2_grpc.ServerServiceServicer):
             watchers=self._watchers(user),
             blob_bytes_limit=quota.blob_bytes,
             blob_bytes=self._catalog.grants.total(user),
-            device_time_limit=_duration(quota.device_seconds),
-            device_time=_duration(self._store.usage_since(user, time.time() - _DAY)),
+            device_time_limit=duration(quota.device_seconds),
+            device_time=duration(self._store.usage_since(user, time.time() - _DAY)),
             weight=quota.weight,
         )
-
-
-def _duration(seconds: float) -> Duration:
-    fraction, whole = math.modf(min(seconds, 315_576_000_000.0))
-    return Duration(seconds=int(whole), nanos=int(fraction * 1e9))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
@@ -18,6 +16,8 @@ from google.rpc.error_details_pb2 import (
     RetryInfo,
 )
 from google.rpc.status_pb2 import Status
+
+from onnxscape.service.answers.times import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -250,8 +250,7 @@ def retry_info(seconds: float) -> RetryInfo:
     Returns:
         The detail.
     """
-    fraction, whole = math.modf(max(seconds, 0.0))
-    return RetryInfo(retry_delay=Duration(seconds=int(whole), nanos=int(fraction * 1e9)))
+    return RetryInfo(retry_delay=duration(seconds))
 
 
 def _cut(text: str, room: int) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from onnxscape.service.answers.names import DATA_SETS, MODELS
+from onnxscape.service.answers.times import timestamp
 from onnxscape.v1 import blobs_pb2, catalog_pb2
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def model_message(record: ModelRecord) -> catalog_pb2.Model:
         display_name=record.display_name,
         blob=blobs_pb2.Digest(sha256=record.sha256, size=record.size),
         public=record.public,
-        create_time=_time(record.created),
+        create_time=timestamp(record.created),
         parameter_count=record.parameters,
         moved_count=record.moved,
     )
@@ -52,7 +51,7 @@ def data_set_message(record: DataSetRecord) -> catalog_pb2.DataSet:
         name=f"{DATA_SETS}/{record.id}",
         display_name=record.display_name,
         public=record.public,
-        create_time=_time(record.created),
+        create_time=timestamp(record.created),
         arrays=[
             catalog_pb2.ArrayInfo(name=entry.name, dtype=entry.dtype, shape=entry.shape)
             for entry in record.arrays
@@ -106,8 +105,3 @@ def preprocessing_of(form: catalog_pb2.DataFormat) -> dict[str, Any] | None:
         "mean": list(given.mean) or None,
         "std": list(given.std) or None,
     }
-
-
-def _time(seconds: float) -> Timestamp:
-    fraction, whole = math.modf(seconds)
-    return Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))

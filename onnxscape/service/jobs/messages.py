@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from onnxscape.jobs.states import JobState
 from onnxscape.service.answers.names import JOBS
+from onnxscape.service.answers.times import duration, timestamp
 from onnxscape.service.orders.messages import execution_of
 from onnxscape.v1 import jobs_pb2
 
@@ -28,9 +25,6 @@ STATES: Mapping[JobState, jobs_pb2.JobState] = {
     JobState.CANCELLED: jobs_pb2.JOB_STATE_CANCELLED,
 }
 """Every state has its number; a test proves it."""
-
-_LONGEST = 315_576_000_000
-# Seconds that a Duration of protobuf can hold: 10000 years.
 
 
 def job_message(
@@ -138,31 +132,3 @@ def _point(stored: StoredPoint) -> jobs_pb2.Point:
         values=() if stored.metrics is None else stored.metrics.values(),
         failure=stored.failure or "",
     )
-
-
-def timestamp(seconds: float) -> Timestamp:
-    """Return a time.
-
-    Args:
-        seconds: Unix time.
-
-    Returns:
-        The message.
-    """
-    whole = math.floor(seconds)
-    return Timestamp(seconds=whole, nanos=min(int((seconds - whole) * 1e9), 999_999_999))
-
-
-def duration(seconds: float) -> Duration:
-    """Return a time span.
-
-    Args:
-        seconds: Its length; what is too long, infinite or no number becomes the longest.
-
-    Returns:
-        The message.
-    """
-    if not seconds < _LONGEST:
-        return Duration(seconds=_LONGEST)
-    fraction, whole = math.modf(max(seconds, 0.0))
-    return Duration(seconds=int(whole), nanos=int(fraction * 1e9))

@@ -26,7 +26,8 @@ from onnxscape.service.answers.rich_errors import (
     retry_info,
 )
 from onnxscape.service.answers.status import CODES, StatusInterceptor, status_error
-from onnxscape.service.jobs.messages import STATES, duration, timestamp
+from onnxscape.service.answers.times import duration, timestamp
+from onnxscape.service.jobs.messages import STATES
 from onnxscape.v1 import jobs_pb2
 
 Code = grpc.StatusCode

@@ -10,10 +10,10 @@ import pytest
 
 from onnxscape.core.grid import Point
 from onnxscape.evaluation.observer import Outline
+from onnxscape.service.answers.times import duration
 from onnxscape.service.client.following import Following
 from onnxscape.service.client.job_info import PointResult, job_info, point_results
 from onnxscape.service.client.watching import JobChanged, PointsDone
-from onnxscape.service.jobs.messages import duration
 from onnxscape.v1 import jobs_pb2
 
 OUTLINE = Outline(
