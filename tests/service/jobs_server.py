@@ -286,12 +286,12 @@ def _fill(catalog: CatalogStore) -> None:
         created=0.0,
         splits=("train", "test"),
     )
-    catalog.put_model(model, audit="{}")
-    catalog.put_model(
+    catalog.models.put(model, audit="{}")
+    catalog.models.put(
         dataclasses.replace(model, id="offered", user=EVERYBODY, sha256="e" * 64), audit="{}"
     )
-    catalog.put_data_set(dataclasses.replace(arrays, id=data_set_id(arrays.ref)))
-    catalog.put_data_set(digits)
+    catalog.data_sets.put(dataclasses.replace(arrays, id=data_set_id(arrays.ref)))
+    catalog.data_sets.put(digits)
 
 
 def spec_message(num: int = 5, **fields: Any) -> jobs_pb2.JobSpec:

@@ -305,7 +305,7 @@ async def test_what_the_server_offers_is_there_for_all_and_nobody_deletes_it(tmp
         ]
     async with whole(tmp_path / "server", models=offered["models"]) as served:
         assert served.parts.validator.asked == []
-        assert served.parts.catalog.data_sets(EVERYBODY, limit=10) == []
+        assert served.parts.catalog.data_sets.page(EVERYBODY, limit=10) == []
         assert len((await models_of(served.ann)).models) == 1
     async with whole(tmp_path / "server") as served:
         assert list((await models_of(served.ann)).models) == []

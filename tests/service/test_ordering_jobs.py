@@ -81,7 +81,7 @@ def test_a_job_tells_the_spec_that_was_ordered(tmp_path):
 def test_uploaded_data_keep_their_name_and_their_format(tmp_path):
     async def scenario():
         async with served(tmp_path) as server:
-            mine = next(d for d in server.catalog.data_sets("alice", limit=9) if d.sha256)
+            mine = next(d for d in server.catalog.data_sets.page("alice", limit=9) if d.sha256)
             job = await server.create(spec_message(data=f"dataSets/{mine.id}"))
             assert job.spec.data == f"dataSets/{mine.id}"
             (order,) = server.validator.orders
@@ -257,8 +257,8 @@ def test_a_blob_of_another_size_is_another_blob(tmp_path):
 def test_a_split_that_the_data_lack_is_refused(tmp_path):
     async def scenario():
         async with served(tmp_path) as server:
-            record = server.catalog.data_set("alice", "digits")
-            server.catalog.put_data_set(dataclasses.replace(record, splits=("train",)))
+            record = server.catalog.data_sets.get("alice", "digits")
+            server.catalog.data_sets.put(dataclasses.replace(record, splits=("train",)))
             found = await refused(server.create(spec_message(split="test")))
             assert (found.code, found.fields) == (
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from onnxscape.jobs.order import DataRef
 from onnxscape.service.answers.findings import Findings
@@ -43,11 +43,14 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from onnxscape.service.catalog.reader import Reader
+    from onnxscape.service.catalog.shelf import Shelf
     from onnxscape.service.catalog.store import CatalogStore
     from onnxscape.storage.blob_folder import BlobFolder
     from onnxscape.v1 import blobs_pb2
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+_Record = TypeVar("_Record", ModelRecord, DataSetRecord)
 
 MOST_ENTRIES = 10_000
 """Models, and data sets, of a user."""
@@ -95,11 +98,11 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         sha256 = request.blob.sha256
         identity = model_id(sha256)
         kept = await asyncio.to_thread(
-            self._catalog.rename_model, user, identity, name, version=__version__
+            self._catalog.models.rename, user, identity, name, version=__version__
         )
         if kept is None:
             facts = await self._reader.audit_model(sha256, user=user)
-            await self._check_count(self._catalog.count_models, user)
+            await self._check_count(self._catalog.models.count, user)
             record = ModelRecord(
                 id=identity,
                 user=user,
@@ -112,7 +115,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
                 version=__version__,
             )
             kept = await asyncio.to_thread(
-                self._catalog.put_model, record, audit=facts.audit_json
+                self._catalog.models.put, record, audit=facts.audit_json
             )
         return catalog_pb2.CreateModelResponse(model=model_message(kept))
 
@@ -143,14 +146,9 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         Returns:
             The page.
         """
-        size, user = page_size(request.page_size), current_user()
-        before = after_token(MODELS, request.page_token)
-        found = await asyncio.to_thread(
-            functools.partial(self._catalog.models, user, limit=size + 1, before=before)
-        )
-        more = page_token(MODELS, found[size - 1].number) if len(found) > size else ""
+        found, more = await _page(self._catalog.models, MODELS, request)
         return catalog_pb2.ListModelsResponse(
-            models=map(model_message, found[:size]), next_page_token=more
+            models=map(model_message, found), next_page_token=more
         )
 
     async def DeleteModel(
@@ -166,9 +164,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             Nothing.
         """
         record = await self._model(request.name)
-        _check_own(record, request.name)
-        await asyncio.to_thread(self._catalog.delete_model, record.user, record.id)
-        await asyncio.to_thread(self._release, record)
+        await self._forget(self._catalog.models, record, request.name)
         return catalog_pb2.DeleteModelResponse()
 
     async def InspectModel(
@@ -195,8 +191,8 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
                 moved=facts.moved,
                 version=__version__,
             )
-            await asyncio.to_thread(self._catalog.put_model, record, audit=facts.audit_json)
-        audit = await asyncio.to_thread(self._catalog.audit, record.user, record.id)
+            await asyncio.to_thread(self._catalog.models.put, record, audit=facts.audit_json)
+        audit = await asyncio.to_thread(self._catalog.models.audit, record.user, record.id)
         if audit is None:
             raise ExhaustedError(
                 "AUDIT_TOO_LARGE",
@@ -228,12 +224,12 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             table=request.format.table,
         )
         identity = data_set_id(ref)
-        record = await asyncio.to_thread(self._catalog.own_data_set, user, identity)
+        record = await asyncio.to_thread(self._catalog.data_sets.own, user, identity)
         if record is not None:
             record = dataclasses.replace(record, display_name=name or record.display_name)
         else:
             arrays = await self._reader.inspect_data(sha256, ref, user=user)
-            await self._check_count(self._catalog.count_data_sets, user)
+            await self._check_count(self._catalog.data_sets.count, user)
             record = DataSetRecord(
                 id=identity,
                 user=user,
@@ -246,7 +242,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
                 table=ref.table,
                 arrays=tuple(ArrayEntry(n, dtype, tuple(shape)) for n, dtype, shape in arrays),
             )
-        kept = await asyncio.to_thread(self._catalog.put_data_set, record)
+        kept = await asyncio.to_thread(self._catalog.data_sets.put, record)
         return catalog_pb2.CreateDataSetResponse(data_set=data_set_message(kept))
 
     async def GetDataSet(
@@ -276,14 +272,9 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         Returns:
             The page.
         """
-        size, user = page_size(request.page_size), current_user()
-        before = after_token(DATA_SETS, request.page_token)
-        found = await asyncio.to_thread(
-            functools.partial(self._catalog.data_sets, user, limit=size + 1, before=before)
-        )
-        more = page_token(DATA_SETS, found[size - 1].number) if len(found) > size else ""
+        found, more = await _page(self._catalog.data_sets, DATA_SETS, request)
         return catalog_pb2.ListDataSetsResponse(
-            data_sets=map(data_set_message, found[:size]), next_page_token=more
+            data_sets=map(data_set_message, found), next_page_token=more
         )
 
     async def DeleteDataSet(
@@ -299,26 +290,24 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             Nothing.
         """
         record = await self._data_set(request.name)
-        _check_own(record, request.name)
-        await asyncio.to_thread(self._catalog.delete_data_set, record.user, record.id)
-        await asyncio.to_thread(self._release, record)
+        await self._forget(self._catalog.data_sets, record, request.name)
         return catalog_pb2.DeleteDataSetResponse()
 
     async def _model(self, name: str) -> ModelRecord:
-        found = await asyncio.to_thread(
-            self._catalog.model, current_user(), identifier(MODELS, name, "name")
-        )
-        if found is None:
-            raise NotFoundError("model", name)
-        return found
+        return await _found(self._catalog.models, MODELS, name, "model")
 
     async def _data_set(self, name: str) -> DataSetRecord:
-        found = await asyncio.to_thread(
-            self._catalog.data_set, current_user(), identifier(DATA_SETS, name, "name")
-        )
-        if found is None:
-            raise NotFoundError("data set", name)
-        return found
+        return await _found(self._catalog.data_sets, DATA_SETS, name, "data set")
+
+    async def _forget(
+        self, shelf: Shelf[Any], record: ModelRecord | DataSetRecord, name: str
+    ) -> None:
+        if record.public:
+            raise FailedPreconditionError(
+                "PUBLIC", f"{name} is offered to all by the server; expected one of your own"
+            )
+        await asyncio.to_thread(shelf.delete, record.user, record.id)
+        await asyncio.to_thread(self._release, record)
 
     async def _check_new(
         self,
@@ -361,8 +350,27 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             self._folder.touch(sha256)
 
 
-def _check_own(record: ModelRecord | DataSetRecord, name: str) -> None:
-    if record.public:
-        raise FailedPreconditionError(
-            "PUBLIC", f"{name} is offered to all by the server; expected one of your own"
-        )
+async def _found(shelf: Shelf[_Record], kind: str, name: str, what: str) -> _Record:
+    """Return what the caller may use, by its name.
+
+    Raises:
+        NotFoundError: If there is none.
+    """
+    identity = identifier(kind, name, "name")
+    found = await asyncio.to_thread(shelf.get, current_user(), identity)
+    if found is None:
+        raise NotFoundError(what, name)
+    return found
+
+
+async def _page(
+    shelf: Shelf[_Record],
+    kind: str,
+    request: catalog_pb2.ListModelsRequest | catalog_pb2.ListDataSetsRequest,
+) -> tuple[list[_Record], str]:
+    """Return what the caller may use, a page of it, and what asks for the next one."""
+    size, before = page_size(request.page_size), after_token(kind, request.page_token)
+    ask = functools.partial(shelf.page, current_user(), limit=size + 1, before=before)
+    found = await asyncio.to_thread(ask)
+    more = page_token(kind, found[size - 1].number) if len(found) > size else ""
+    return found[:size], more

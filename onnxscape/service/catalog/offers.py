@@ -44,33 +44,33 @@ async def offer(
     clash = set(config.data) & set(config.data_files)
     if clash:
         raise UsageError(f"data and data_files both offer {min(clash)!r}; rename one of them")
-    for record in catalog.models(EVERYBODY, limit=1 << 30):
+    for record in catalog.models.page(EVERYBODY, limit=1 << 30):
         if record.id not in config.models:
-            catalog.delete_model(EVERYBODY, record.id)
-    for data_set in catalog.data_sets(EVERYBODY, limit=1 << 30):
+            catalog.models.delete(EVERYBODY, record.id)
+    for data_set in catalog.data_sets.page(EVERYBODY, limit=1 << 30):
         if data_set.id not in {*config.data, *config.data_files}:
-            catalog.delete_data_set(EVERYBODY, data_set.id)
+            catalog.data_sets.delete(EVERYBODY, data_set.id)
     for name, path in config.models.items():
         await _offer_model(name, path, folder, catalog, reader)
     for name, path in config.data_files.items():
         await _offer_file(name, path, folder, catalog, reader)
     known = {info.name: info for info in list_datasets(data_dir=config.cache_dir)}
     for name in config.data:
-        catalog.put_data_set(_named(name, known, config.cache_dir))
+        catalog.data_sets.put(_named(name, known, config.cache_dir))
 
 
 async def _offer_model(
     name: str, path: Path, folder: BlobFolder, catalog: CatalogStore, reader: Reader
 ) -> None:
     sha256, size = folder.add(path)
-    kept = catalog.own_model(EVERYBODY, name)
+    kept = catalog.models.own(EVERYBODY, name)
     if kept is not None and (kept.sha256, kept.version) == (sha256, __version__):
         return
     try:
         facts = await reader.audit_model(sha256)
     except OnnxscapeError as error:
         raise UsageError(f"cannot offer the model {name} of {path}: {error}") from error
-    catalog.put_model(
+    catalog.models.put(
         ModelRecord(
             id=name,
             user=EVERYBODY,
@@ -90,14 +90,14 @@ async def _offer_file(
     name: str, path: Path, folder: BlobFolder, catalog: CatalogStore, reader: Reader
 ) -> None:
     sha256, size = folder.add(path)
-    kept = catalog.own_data_set(EVERYBODY, name)
+    kept = catalog.data_sets.own(EVERYBODY, name)
     if kept is not None and kept.sha256 == sha256:
         return
     try:
         arrays = await reader.inspect_data(sha256, DataRef(name=name, blob=sha256))
     except OnnxscapeError as error:
         raise UsageError(f"cannot offer the data {name} of {path}: {error}") from error
-    catalog.put_data_set(
+    catalog.data_sets.put(
         DataSetRecord(
             id=name,
             user=EVERYBODY,

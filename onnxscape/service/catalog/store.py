@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnxscape.service.catalog.blob_grants import BlobGrants
 from onnxscape.service.catalog.records import (
     DATA_SETS,
-    EVERYBODY,
     LARGEST_AUDIT,
     MODELS,
     DataSetRecord,
@@ -16,11 +15,10 @@ from onnxscape.service.catalog.records import (
     data_set_of,
     model_of,
 )
+from onnxscape.service.catalog.shelf import Shelf
 
 if TYPE_CHECKING:
     from onnxscape.storage.database import Database
-
-_PAGE = "user IN (?, ?) AND number < ? ORDER BY number DESC LIMIT ?"
 
 
 class CatalogStore:
@@ -30,13 +28,23 @@ class CatalogStore:
 
     Attributes:
         grants: The blobs that users have.
+        models: The models.
+        data_sets: The data sets.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
         self.grants = BlobGrants(database)
+        self.models = ModelShelf(database)
+        self.data_sets = DataSetShelf(database)
 
-    def put_model(self, record: ModelRecord, *, audit: str) -> ModelRecord:
+
+class ModelShelf(Shelf[ModelRecord]):
+    """The models, with their audits."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, table="models", select=MODELS, read=model_of)
+
+    def put(self, record: ModelRecord, *, audit: str) -> ModelRecord:
         """Keep a model; one with the same id gets a new name and audit.
 
         Args:
@@ -69,10 +77,10 @@ class CatalogStore:
                     record.version,
                 ),
             )
-        kept = self.own_model(record.user, record.id)
+        kept = self.own(record.user, record.id)
         return record if kept is None else kept
 
-    def rename_model(
+    def rename(
         self, user: str, identifier: str, display_name: str, *, version: str
     ) -> ModelRecord | None:
         """Give a model of a user another name, if its audit is of this version.
@@ -92,7 +100,7 @@ class CatalogStore:
                 " WHERE user = ? AND id = ? AND version = ? AND ? <> ''",
                 (display_name, user, identifier, version, display_name),
             )
-        kept = self.own_model(user, identifier)
+        kept = self.own(user, identifier)
         return None if kept is None or kept.version != version else kept
 
     def audit(self, user: str, identifier: str) -> str | None:
@@ -111,74 +119,14 @@ class CatalogStore:
         rows = self._database.rows(query, (user, identifier))
         return rows[0][0] or None if rows else None
 
-    def own_model(self, user: str, identifier: str) -> ModelRecord | None:
-        """Return a model that is the user's own.
 
-        Args:
-            user: Who.
-            identifier: Its id.
+class DataSetShelf(Shelf[DataSetRecord]):
+    """The data sets."""
 
-        Returns:
-            The model; None if the user has none of that id.
-        """
-        rows = self._database.rows(MODELS + "user = ? AND id = ?", (user, identifier))
-        return model_of(rows[0]) if rows else None
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, table="data_sets", select=DATA_SETS, read=data_set_of)
 
-    def model(self, user: str, identifier: str) -> ModelRecord | None:
-        """Return a model that a user may use.
-
-        Args:
-            user: Who.
-            identifier: Its id.
-
-        Returns:
-            The user's own, or one for all; None if there is none.
-        """
-        return self.own_model(user, identifier) or self.own_model(EVERYBODY, identifier)
-
-    def models(self, user: str, *, limit: int, before: int | None = None) -> list[ModelRecord]:
-        """Return models that a user may use, the newest first.
-
-        Args:
-            user: Who.
-            limit: How many at most.
-            before: Number of the last one seen.
-
-        Returns:
-            The models.
-        """
-        rows = self._database.rows(MODELS + _PAGE, _page(user, limit, before))
-        return [model_of(row) for row in rows]
-
-    def count_models(self, user: str) -> int:
-        """Return how many models a user has.
-
-        Args:
-            user: Who.
-
-        Returns:
-            How many, without those for all.
-        """
-        query = "SELECT count(*) FROM models WHERE user = ?"
-        return int(self._database.rows(query, (user,))[0][0])
-
-    def delete_model(self, user: str, identifier: str) -> bool:
-        """Forget a model of a user.
-
-        Args:
-            user: Whose.
-            identifier: Its id.
-
-        Returns:
-            Whether there was one.
-        """
-        with self._database.writing() as connection:
-            done = connection.execute(
-                "DELETE FROM models WHERE user = ? AND id = ?", (user, identifier)
-            )
-        return done.rowcount > 0
-
-    def put_data_set(self, record: DataSetRecord) -> DataSetRecord:
+    def put(self, record: DataSetRecord) -> DataSetRecord:
         """Keep a data set; one with the same id gets a new name.
 
         Args:
@@ -212,79 +160,5 @@ class CatalogStore:
                     json.dumps(record.splits),
                 ),
             )
-        kept = self.own_data_set(record.user, record.id)
+        kept = self.own(record.user, record.id)
         return record if kept is None else kept
-
-    def own_data_set(self, user: str, identifier: str) -> DataSetRecord | None:
-        """Return a data set that is the user's own.
-
-        Args:
-            user: Who.
-            identifier: Its id.
-
-        Returns:
-            The data set; None if the user has none of that id.
-        """
-        rows = self._database.rows(DATA_SETS + "user = ? AND id = ?", (user, identifier))
-        return data_set_of(rows[0]) if rows else None
-
-    def data_set(self, user: str, identifier: str) -> DataSetRecord | None:
-        """Return a data set that a user may use.
-
-        Args:
-            user: Who.
-            identifier: Its id.
-
-        Returns:
-            The user's own, or one for all; None if there is none.
-        """
-        own = self.own_data_set(user, identifier)
-        return own or self.own_data_set(EVERYBODY, identifier)
-
-    def data_sets(
-        self, user: str, *, limit: int, before: int | None = None
-    ) -> list[DataSetRecord]:
-        """Return data sets that a user may use, the newest first.
-
-        Args:
-            user: Who.
-            limit: How many at most.
-            before: Number of the last one seen.
-
-        Returns:
-            The data sets.
-        """
-        rows = self._database.rows(DATA_SETS + _PAGE, _page(user, limit, before))
-        return [data_set_of(row) for row in rows]
-
-    def count_data_sets(self, user: str) -> int:
-        """Return how many data sets a user has.
-
-        Args:
-            user: Who.
-
-        Returns:
-            How many, without those for all.
-        """
-        query = "SELECT count(*) FROM data_sets WHERE user = ?"
-        return int(self._database.rows(query, (user,))[0][0])
-
-    def delete_data_set(self, user: str, identifier: str) -> bool:
-        """Forget a data set of a user.
-
-        Args:
-            user: Whose.
-            identifier: Its id.
-
-        Returns:
-            Whether there was one.
-        """
-        with self._database.writing() as connection:
-            done = connection.execute(
-                "DELETE FROM data_sets WHERE user = ? AND id = ?", (user, identifier)
-            )
-        return done.rowcount > 0
-
-
-def _page(user: str, limit: int, before: int | None) -> tuple[Any, ...]:
-    return (user, EVERYBODY, (1 << 62) if before is None else before, limit)

@@ -53,10 +53,10 @@ class Ordering:
             BlobsMissingError: If the user has not written a blob that the spec names.
         """
         spec = request.spec
-        model = self._catalog.model(user, identifier(MODELS, spec.model, "spec.model"))
+        model = self._catalog.models.get(user, identifier(MODELS, spec.model, "spec.model"))
         if model is None:
             raise NotFoundError("model", spec.model)
-        data = self._catalog.data_set(user, identifier(DATA_SETS, spec.data, "spec.data"))
+        data = self._catalog.data_sets.get(user, identifier(DATA_SETS, spec.data, "spec.data"))
         if data is None:
             raise NotFoundError("data set", spec.data)
         if data.splits and (spec.split or "train") not in data.splits:
@@ -108,8 +108,8 @@ class Ordering:
     @cached_property
     def _offered(self) -> tuple[dict[str, str], dict[str, str]]:
         """IDs of the models and data that all may use, by what orders hold of them."""
-        models = self._catalog.models(EVERYBODY, limit=_OFFERED)
-        data_sets = self._catalog.data_sets(EVERYBODY, limit=_OFFERED)
+        models = self._catalog.models.page(EVERYBODY, limit=_OFFERED)
+        data_sets = self._catalog.data_sets.page(EVERYBODY, limit=_OFFERED)
         return (
             {model.sha256: model.id for model in models},
             {json.dumps(asdict(data.ref)): data.id for data in data_sets},

@@ -28,32 +28,32 @@ def model(number):
 
 def test_lists_do_not_read_the_audits(catalog):
     for number in range(10):
-        catalog.put_model(model(number), audit="x" * (1 << 20))
+        catalog.models.put(model(number), audit="x" * (1 << 20))
     tracemalloc.start()
     try:
-        assert len(catalog.models("ann", limit=100)) == 10
+        assert len(catalog.models.page("ann", limit=100)) == 10
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-    assert catalog.audit("ann", model(3).id) == "x" * (1 << 20)
+    assert catalog.models.audit("ann", model(3).id) == "x" * (1 << 20)
 
 
 def test_an_audit_that_no_message_holds_is_not_kept(catalog):
     first, second = model(1), model(2)
-    catalog.put_model(first, audit="x" * LARGEST_AUDIT)
-    catalog.put_model(second, audit="x" * (LARGEST_AUDIT + 1))
-    assert len(catalog.audit("ann", first.id)) == LARGEST_AUDIT
-    assert catalog.audit("ann", second.id) is None
-    assert catalog.own_model("ann", second.id) is not None
-    assert catalog.audit("bob", first.id) is None
+    catalog.models.put(first, audit="x" * LARGEST_AUDIT)
+    catalog.models.put(second, audit="x" * (LARGEST_AUDIT + 1))
+    assert len(catalog.models.audit("ann", first.id)) == LARGEST_AUDIT
+    assert catalog.models.audit("ann", second.id) is None
+    assert catalog.models.own("ann", second.id) is not None
+    assert catalog.models.audit("bob", first.id) is None
 
 
 def test_a_new_name_leaves_the_audit_and_another_version_has_none(catalog):
-    kept = catalog.put_model(model(1), audit="{}")
-    assert catalog.rename_model("ann", kept.id, "", version="1") == kept
-    renamed = catalog.rename_model("ann", kept.id, "other", version="1")
+    kept = catalog.models.put(model(1), audit="{}")
+    assert catalog.models.rename("ann", kept.id, "", version="1") == kept
+    renamed = catalog.models.rename("ann", kept.id, "other", version="1")
     assert renamed.display_name == "other"
-    assert catalog.audit("ann", kept.id) == "{}"
-    assert catalog.rename_model("ann", kept.id, "newer", version="2") is None
-    assert catalog.rename_model("bob", kept.id, "his", version="1") is None
-    assert catalog.own_model("ann", kept.id) == renamed
+    assert catalog.models.audit("ann", kept.id) == "{}"
+    assert catalog.models.rename("ann", kept.id, "newer", version="2") is None
+    assert catalog.models.rename("bob", kept.id, "his", version="1") is None
+    assert catalog.models.own("ann", kept.id) == renamed

@@ -95,7 +95,7 @@ def test_what_a_user_did_not_use_for_long_goes_and_gives_its_bytes_back(house):
 def test_models_jobs_and_other_users_keep_a_blob(house):
     old = KEPT + DAY
     of_model = house.blob(b"model", "ann", used=old)
-    house.catalog.put_model(model("ann", of_model), audit="{}")
+    house.catalog.models.put(model("ann", of_model), audit="{}")
     of_job = house.blob(b"job", "ann", used=old)
     house.jobs["ann"] = {of_job}
     shared = house.blob(b"shared", "ann", used=old)
