@@ -156,6 +156,29 @@ def test_a_server_that_stays_away_ends_a_watch(server):
             job.wait()
 
 
+def test_what_the_second_try_does_not_mend_is_told_and_so_is_its_end(server):
+    busy = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", reason="FULL", retry=0.01)
+    late = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", reason="FULL", retry=60.0)
+    told = []
+    with ox.Client(
+        server.address, patience=Patience(call=20, first=0.01, longest=0.05), told=told.append
+    ) as client:
+        for failures, lines in (
+            ((AWAY,), []),
+            ((AWAY, AWAY, AWAY), ["is away (going down); trying again", "answers again"]),
+            ((busy, busy), ["is busy (full); trying again", "answers again"]),
+        ):
+            server.fail("GetServerInfo", *failures)
+            client.server_info()
+            assert told == [f"{server.address} {line}" for line in lines]
+            told.clear()
+        # What is not tried again is not said to be.
+        server.fail("GetServerInfo", AWAY, late)
+        with pytest.raises(errors.ServerLimitError, match="full"):
+            client.server_info()
+        assert told == []
+
+
 def test_an_order_whose_answer_is_lost_makes_one_job(server, client):
     server.fail("after CreateJob", AWAY, AWAY)
     job = client.submit(MODEL, "digits", grid="4x3")

@@ -10,6 +10,7 @@ import pytest
 from fake_executor import FakeExecutor, Hold
 from jobs_server import as_user, refused, run, served, spec_message
 
+from onnxscape.errors import StorageError
 from onnxscape.v1 import jobs_pb2
 from onnxscape.v1.jobs_pb2 import ListJobsRequest
 
@@ -247,6 +248,28 @@ def test_jobs_expire_so_long_after_their_end(tmp_path):
             await server.finished(second.name)
 
     run(scenario)
+
+
+def test_a_job_that_cannot_be_deleted_does_not_keep_others_from_expiring(tmp_path, caplog):
+    async def scenario():
+        async with served(tmp_path) as server:
+            names = []
+            for seed in range(3):
+                job = await server.create(spec_message(3, directions={"seed": seed}))
+                names.append((await server.finished(job.name)).name)
+            delete, stuck = server.store.delete_job, names[0].removeprefix("jobs/")
+
+            def failing(job_id):
+                if job_id == stuck:
+                    raise StorageError("no luck")
+                delete(job_id)
+
+            server.store.delete_job = failing
+            assert await server.servicer.expire(time.time() + 1.0) == 2
+            assert [job.id for job in server.store.jobs("alice", limit=9)] == [stuck]
+
+    run(scenario)
+    assert [r.job for r in caplog.records if r.message == "cannot delete a job"] != []
 
 
 def test_a_job_under_way_tells_when_it_will_be_done(tmp_path):

@@ -37,9 +37,11 @@ def test_a_long_answer_does_not_hold_up_a_short_one(database):
 def test_who_cannot_wait_is_told_when_all_readers_are_busy(database):
     assert database.rows_now("SELECT count(*) FROM t") == [(0,)]
     taken = [database._idle.get() for _ in database._readers]
-    assert database.rows_now("SELECT count(*) FROM t") is None
-    for reader in taken:
-        database._idle.put(reader)
+    try:
+        assert database.rows_now("SELECT count(*) FROM t") is None
+    finally:
+        for reader in taken:
+            database._idle.put(reader)
     assert database.rows_now("SELECT count(*) FROM t") == [(0,)]
 
 
