@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
+from onnxscape.files.closing import Closing
 from onnxscape.jobs.job_file import SCHEMA
 from onnxscape.jobs.job_rows import change, job_in, merged
 from onnxscape.jobs.job_table import JobTable
@@ -16,7 +17,6 @@ from onnxscape.storage.database import Database
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from onnxscape.jobs.executor import Ready
     from onnxscape.jobs.records import Job, JobFailure
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class JobStore(JobTable, PointTable, UsageTable):
+class JobStore(JobTable, PointTable, UsageTable, Closing):
     """Jobs, their points, and what users have had of the devices, in a SQLite file.
 
     Every method that writes is one durable transaction: after it returns, its effect stays,
@@ -50,17 +50,6 @@ class JobStore(JobTable, PointTable, UsageTable):
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def move(
         self,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from onnxscape.errors import DiskFullError, OnnxscapeError, OutputError, StorageError
+from onnxscape.files.closing import Closing
 from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 _BUSY_SECONDS = 30.0
 
@@ -41,7 +41,7 @@ class Schema:
     tables: str
 
 
-class Database:
+class Database(Closing):
     """A database; safe to be used by several threads, and processes.
 
     Every write is a durable transaction, and reads do not wait for it. Made by `open`.
@@ -144,17 +144,6 @@ class Database:
             self._idle.put(reader)  # who reads later gets an error
         with self._writing:
             self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(
         self, reader: sqlite3.Connection, query: str, values: Sequence[Any]

@@ -15,6 +15,7 @@ from onnxscape.errors import (
     StorageError,
     SurfaceFileError,
 )
+from onnxscape.files.closing import Closing
 from onnxscape.files.location import real_path
 from onnxscape.files.reason import reason
 from onnxscape.storage.recorded import (
@@ -35,14 +36,13 @@ from onnxscape.storage.sqlite_file import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from onnxscape.core.grid import Point
     from onnxscape.core.plan import Plan
     from onnxscape.core.spec import EvalSpec
 
 
-class PointStore:
+class PointStore(Closing):
     """The points of one landscape while it is being computed, in a SQLite file.
 
     Each `put` is one durable transaction: after it returns, the point survives a kill and a
@@ -246,17 +246,6 @@ class PointStore:
             raise StorageError(
                 f"cannot remove {self._path}: {reason(error)}; remove it by hand"
             ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _meta(self, key: str) -> str | None:
         with translated(self._path):

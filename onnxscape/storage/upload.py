@@ -7,15 +7,15 @@ import hashlib
 import os
 import threading
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 from onnxscape.errors import DiskFullError, StorageError, UsageError
+from onnxscape.files.closing import Closing
 from onnxscape.files.reason import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from onnxscape.storage.blob_folder import BlobFolder
 
@@ -98,7 +98,7 @@ class Part:
             self._hashed += len(piece)
 
 
-class Upload:
+class Upload(Closing):
     """One stream that writes a blob; made by `BlobFolder.open_upload`.
 
     Several streams of a user may write the same blob: what one has written, the others skip.
@@ -177,17 +177,6 @@ class Upload:
             if not self._closed:
                 self._closed = True
                 self._folder.leave(self._part)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check(self, offset: int, count: int) -> None:
         part = self._part

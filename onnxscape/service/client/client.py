@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from onnxscape.evaluation.arguments import make_request
 from onnxscape.evaluation.observer import QuietObserver
+from onnxscape.files.closing import Closing
 from onnxscape.service.client.async_client import AsyncClient
 from onnxscape.service.client.event_loop import iterate, run
 from onnxscape.service.client.following import Following
@@ -16,7 +17,6 @@ from onnxscape.service.client.request_messages import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
-    from types import TracebackType
 
     from onnxscape.core.landscape import Landscape
     from onnxscape.evaluation.observer import Observer
@@ -131,7 +131,7 @@ class RemoteJob:
         run(self._job.delete)
 
 
-class Client:
+class Client(Closing):
     """Orders landscapes from a server.
 
     Example:
@@ -154,17 +154,6 @@ class Client:
             UsageError: If the address is none, or credentials do not go together.
         """
         self._client = AsyncClient(address, **options)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def address(self) -> Address:

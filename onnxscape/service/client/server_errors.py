@@ -52,7 +52,7 @@ _WORDS = (
 )
 """What is in gRPC's own words, and what it means; the first one that fits."""
 
-_MESSAGE = re.compile(r"(^|; )(?:spec|execution)\.(?=[a-z])")
+_PREFIX = re.compile(r"(^|; )(?:spec|execution)\.(?=[a-z])")
 """At the beginning of a field's path: a message that a user of the client does not know."""
 
 _SERVERS_OWN = frozenset({_Code.INTERNAL, _Code.DATA_LOSS, _Code.UNAVAILABLE, _Code.UNKNOWN})
@@ -158,7 +158,7 @@ def error_of(error: grpc.aio.AioRpcError, address: Address) -> OnnxscapeError:
     if found is not None and code not in _SERVERS_OWN:
         return found(text)
     if reason == "INVALID_REQUEST":
-        text = _MESSAGE.sub(r"\1", text)
+        text = _PREFIX.sub(r"\1", text)
     kind = _CLASSES.get(code, ServerError)
     if kind is AccessError:
         text += "; check --token or ONNXSCAPE_TOKEN, or the client's certificate"

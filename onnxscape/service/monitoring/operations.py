@@ -13,15 +13,15 @@ import socket
 import threading
 from concurrent.futures import CancelledError
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from onnxscape.errors import UsageError
+from onnxscape.files.closing import Closing
 from onnxscape.service.listening import shown
 from onnxscape.service.monitoring.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from onnxscape.service.monitoring.metrics import ServerMetrics
 
@@ -34,7 +34,7 @@ _CLIENT_SECONDS = 5.0
 """For a client to send its request and to take the answer."""
 
 
-class Operations:
+class Operations(Closing):
     """The HTTP side of a server; a context manager.
 
     Attributes:
@@ -81,17 +81,6 @@ class Operations:
             target=self._server.serve_forever, args=(0.1,), name="operations", daemon=True
         )
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop listening."""
