@@ -231,7 +231,7 @@ def fetch_command(
         where = str(client.address)
     count = evaluated_points(landscape)
     if not count:
-        raise JobFailedError(f"{_unfinished(job)}, so that there is nothing to write")
+        raise JobFailedError(f"nothing to write: {_unfinished(job)}")
     path = out or Path(f"{job.id}.h5")
     save_without_loss(landscape, path, overwrite=restart)
     if not landscape.complete:
